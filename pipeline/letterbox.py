@@ -58,7 +58,8 @@ class Letterbox:
         """Boxes float32 [n, 4] in input pixels → camera pixels, clipped to the picture."""
         boxes = (xyxy - self._pads()) / self._gains()
         limits = np.array([self.width, self.height] * 2, np.float32)
-        return np.minimum(np.maximum(boxes, np.float32(0)), limits)
+        clipped: NDArray[np.float32] = np.clip(boxes, np.float32(0), limits)
+        return clipped
 
     def to_network(self, xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
         """Boxes float32 [n, 4] in camera pixels → input pixels."""

@@ -1,0 +1,74 @@
+"""Where pictures come from: the contract of every source, and the door to them.
+
+    with open_source("clips/yard.mp4", live=False, loop=False) as source:
+        for picture in source:
+            picture.write(slot[letterbox.region])
+    print(source.complete, source.reason)
+
+Only opening raises (`SourceError`, or `SourceRefused` where another try cannot help). From then
+on, whatever happens ends the iteration, after every picture that could be decoded, and `complete`
+and `reason` say how. A source never sleeps: reading may wait for the network, within limits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+# DCI 8K. A decoder keeps up to 17 pictures, which at this size is 0.9 GB in 8-bit 4:2:0; cameras
+# and clips are smaller, and a forged header must not be able to take more.
+MAX_PIXELS = 8192 * 4320
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One decoded picture whose pixels are still the decoder's: let it go once it is written."""
+
+    width: int  # of the camera picture, pixels
+    height: int
+    segment: int  # +1 at each discontinuity of time stamps and each turn of a loop
+    media_time: float  # seconds from the segment's start, >= 0
+    tainted: bool  # the decoder saw damage since the last keyframe
+    arrived_at: float  # when its packet arrived, seconds since 1970
+    arrived_ns: int  # the same, monotonic; for a paced picture both are when it is due
+    decoded_ns: int  # monotonic; a paced picture is decoded ahead, and this is when it is due
+    due_ns: int | None  # a paced picture is to be held back until then, monotonic
+    write: Callable[[NDArray[np.uint8]], None]  # resizes into uint8 RGB [height, width, 3], exactly
+
+
+class Source(Protocol):
+    """Pictures in the order in which they are shown, until the end."""
+
+    complete: bool  # once the iteration has ended: everything there was has been decoded
+    reason: str  # once the iteration has ended: how, in one sentence
+
+    def __iter__(self) -> Iterator[Picture]: ...
+    def __next__(self) -> Picture: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exception: object) -> None: ...
+    def close(self) -> None: ...
+
+
+def open_source(
+    url: str,
+    *,
+    live: bool,
+    loop: bool,
+    max_pixels: int = MAX_PIXELS,
+    clock: Callable[[], int] = time.monotonic_ns,
+) -> Source:
+    """Opens `url`: rtsp, rtsps, http, https, or the path of a regular file (video or picture).
+
+    `live` paces a file by its time stamps, and makes the end of a stream a lost connection;
+    `loop` starts a file anew at its end, for ever. Raises `SourceError` or `SourceRefused`.
+    """
+    from pipeline.sources.admission import admit
+    from pipeline.sources.av import VideoSource  # the contract alone needs no FFmpeg
+
+    admission = admit(url, loop=loop)
+    return VideoSource(admission, live=live, loop=loop, max_pixels=max_pixels, clock=clock)

@@ -1,0 +1,254 @@
+"""Our weights file: safetensors with the fused state dict, and in its metadata what it is.
+
+    format       "vedette.weights/1"
+    variant      a row of `variants.VARIANTS`
+    classes      their names, a JSON list
+    input_size   [height, width] that it was trained for, JSON
+    source       sha-256 of the file it was imported from
+
+Reading needs no torch and trusts nothing: every length, shape and offset is checked against the
+file before anything is allocated for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import WeightsError
+from pipeline.yolov6.variants import VARIANTS
+
+FORMAT = "vedette.weights/1"
+IMPORT = "run `vedette weights import`"
+
+_MAX_HEADER = 16 << 20  # bytes; the largest of the family needs 0.2 MB
+_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4"}
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsInfo:
+    """What a weights file says of itself, checked."""
+
+    variant: str
+    classes: tuple[str, ...]
+    input_size: tuple[int, int]  # height, width
+    stride: int  # the largest: input sizes are multiples of it
+    digest: str  # sha-256 of this file, its first 12 hex digits
+    source_digest: str  # sha-256 of the file that it was imported from, in full
+    tensors: int
+    parameters: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Tensor:
+    dtype: str  # a key of _DTYPES
+    shape: tuple[int, ...]
+    begin: int  # bytes into the file
+    end: int
+
+    def array(self, data: bytearray) -> np.ndarray:
+        """A copy of its own, so that it is aligned and writable; bfloat16 is widened."""
+        count = math.prod(self.shape)
+        flat = np.frombuffer(data, _DTYPES[self.dtype], count, self.begin)
+        if self.dtype == "BF16":
+            flat = (flat.astype(np.uint32) << 16).view(np.float32)
+        return flat.reshape(self.shape).copy()
+
+
+def inspect(path: str | Path) -> WeightsInfo:
+    """What the weights file at `path` is, from its header; raises `WeightsError`, one sentence."""
+    path = Path(path)
+    with _open(path) as file:
+        metadata, tensors = _header(path, file)
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    variant, classes, input_size = _described(path, metadata)
+    if odd := [key for key, tensor in tensors.items() if tensor.dtype != "F32"]:
+        raise WeightsError(f"{path} holds {odd[0][:80]} as {tensors[odd[0]].dtype}, not F32")
+    predicted = tensors.get("detect.cls_preds.0.weight")
+    if predicted is None or predicted.shape[:1] != (len(classes),):
+        raise WeightsError(f"{path} names {len(classes)} classes but its network predicts others")
+    return WeightsInfo(
+        variant=variant,
+        classes=classes,
+        input_size=input_size,
+        stride=VARIANTS[variant].strides[-1],
+        digest=digest[:12],
+        source_digest=metadata.get("source", ""),
+        tensors=len(tensors),
+        parameters=sum(math.prod(tensor.shape) for tensor in tensors.values()),
+    )
+
+
+def read(path: str | Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """The metadata and the tensors of any safetensors file; raises `WeightsError`."""
+    path = Path(path)
+    with _open(path) as file:
+        metadata, tensors = _header(path, file)
+        file.seek(0)
+        data = bytearray(file.read())
+    if any(tensor.end > len(data) for tensor in tensors.values()):
+        raise WeightsError(f"{path} changed while it was read")
+    return metadata, {key: tensor.array(data) for key, tensor in tensors.items()}
+
+
+def save(path: Path, state: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> None:
+    """Write a weights file, whole or not at all.
+
+    `description` holds variant, classes, input_size and source as the metadata need them. Raises
+    `WeightsError` where the place cannot be written.
+    """
+    from safetensors.numpy import save as to_bytes
+
+    metadata = {
+        "format": FORMAT,
+        "variant": description["variant"],
+        "classes": json.dumps(list(description["classes"]), ensure_ascii=False),
+        "input_size": json.dumps(list(description["input_size"])),
+        "source": description["source"],
+    }
+    tensors = {key: np.ascontiguousarray(array, dtype=np.float32) for key, array in state.items()}
+    _write(path, to_bytes(tensors, metadata=metadata))
+
+
+def bins(state: Mapping[str, Any]) -> int:
+    """1 if the head regresses distances, 17 if distributions over 0 … 16: from its shape alone."""
+    tensor = state.get("detect.reg_preds.0.weight")
+    return 1 if tensor is None else max(1, tensor.shape[0] // 4)
+
+
+def differences(
+    expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
+) -> list[str]:
+    """What keeps a state dict of shapes `found` from being the one `expected`, one phrase each."""
+    phrases = []
+    for key, shape in expected.items():
+        if key not in found:
+            phrases.append(f"{key} is missing")
+        elif tuple(found[key]) != shape:
+            phrases.append(f"{key} is {_size(found[key])} instead of {_size(shape)}")
+    return phrases + [f"{key} has no place in it" for key in found if key not in expected]
+
+
+def open_file(path: Path) -> BufferedReader:
+    """The file for reading, or a `WeightsError` that says why not: missing, a directory, empty."""
+    try:
+        if not path.is_file():
+            kind = "is a directory" if path.is_dir() else "does not exist"
+            kind = "is not a regular file" if path.exists() and not path.is_dir() else kind
+            raise WeightsError(f"{path} {kind}; a weights file is needed")
+        if path.stat().st_size == 0:
+            raise WeightsError(f"{path} is empty; a weights file is needed")
+        return path.open("rb")
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _open(path: Path) -> BufferedReader:
+    file = open_file(path)
+    magic = file.read(4)
+    file.seek(0)
+    if magic[:2] in (b"PK", b"\x80\x02"):  # a zip of torch.save, or a bare pickle
+        file.close()
+        raise WeightsError(f"{path} is a PyTorch checkpoint, not safetensors: {IMPORT}")
+    return file
+
+
+def _header(path: Path, file: BufferedReader) -> tuple[dict[str, str], dict[str, _Tensor]]:
+    """The safetensors header: 8 bytes of length, then JSON {name: dtype, shape, data_offsets}."""
+    size = os.fstat(file.fileno()).st_size
+    length = int.from_bytes(file.read(8), "little")
+    if size < 10 or not 2 <= length <= min(_MAX_HEADER, size - 8):
+        raise WeightsError(f"{path} is not a safetensors file, or is cut short")
+    try:
+        header = json.loads(file.read(length).decode())
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{path} is not a safetensors file: its header is not JSON") from error
+    if not isinstance(header, dict):
+        raise WeightsError(f"{path} is not a safetensors file: its header is not a JSON object")
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise WeightsError(f"{path} has metadata that are not strings")
+    tensors = {key: _tensor(path, key, value, 8 + length) for key, value in header.items()}
+    _check_coverage(path, tensors, 8 + length, size)
+    return metadata, tensors
+
+
+def _tensor(path: Path, key: str, value: Any, start: int) -> _Tensor:
+    try:
+        dtype, shape, (begin, end) = value["dtype"], tuple(value["shape"]), value["data_offsets"]
+        sane = all(type(n) is int and n >= 0 for n in (*shape, begin, end)) and len(shape) <= 8
+        sane = sane and end - begin == math.prod(shape) * np.dtype(_DTYPES[dtype]).itemsize
+    except (KeyError, TypeError, ValueError):
+        sane = False
+    if not sane:
+        raise WeightsError(f"{path} describes the tensor {key[:80]!r} in a way that cannot be")
+    return _Tensor(dtype, shape, start + begin, start + end)
+
+
+def _check_coverage(path: Path, tensors: Mapping[str, _Tensor], start: int, size: int) -> None:
+    """Tensors follow each other without gap or overlap, to the end of the file."""
+    at = start
+    for tensor in sorted(tensors.values(), key=lambda tensor: (tensor.begin, tensor.end)):
+        if tensor.begin != at:
+            raise WeightsError(f"{path} is damaged: its tensors overlap or leave gaps")
+        at = tensor.end
+    if at != size:
+        raise WeightsError(f"{path} is {size} bytes long, but its header tells of {at}")
+
+
+def _described(
+    path: Path, metadata: Mapping[str, str]
+) -> tuple[str, tuple[str, ...], tuple[int, int]]:
+    if metadata.get("format") != FORMAT:
+        raise WeightsError(f"{path} is safetensors, but not weights of Vedette: {IMPORT}")
+    variant = metadata.get("variant", "")
+    if variant not in VARIANTS:
+        raise WeightsError(f"{path} holds {variant!r}; known variants are {', '.join(VARIANTS)}")
+    try:
+        classes = json.loads(metadata["classes"])
+        height, width = json.loads(metadata["input_size"])
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise WeightsError(f"{path} does not say its classes and input size") from error
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise WeightsError(f"{path} has class names that are not strings")
+    stride = VARIANTS[variant].strides[-1]
+    if not all(type(n) is int and n > 0 and n % stride == 0 for n in (height, width)):
+        raise WeightsError(f"{path} has an input size that is not a multiple of {stride}")
+    return variant, tuple(classes), (height, width)
+
+
+def _write(path: Path, data: bytes) -> None:
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise WeightsError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return "x".join(str(n) for n in shape) or "a scalar"

@@ -1,0 +1,1 @@
+"""One YAML file, read once: `config.load.load` gives frozen sections, or every mistake at once."""

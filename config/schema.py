@@ -1,0 +1,205 @@
+"""The sections of the file: frozen, every key with its default; unknown keys are refused.
+
+`Config` is what the other rooms get. Its paths are absolute and its URLs are secrets: take them
+out with `get_secret_value()` where they are opened, and show none of them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from config.errors import Place
+from config.kinds import (
+    EMBEDDED,
+    Accepts,
+    BatchSize,
+    CameraId,
+    Device,
+    FilePath,
+    Flag,
+    KeyPrefix,
+    Labels,
+    MostDetections,
+    NotAcceptedError,
+    PictureSize,
+    Precision,
+    Rate,
+    RedisUrl,
+    Share,
+    SourceUrl,
+    StreamLength,
+    is_network,
+)
+
+REPEATED_IDS = "repeated_ids"  # the loader says this itself, with both lines
+
+
+class Section(BaseModel):
+    """What all sections have in common."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True
+    )
+
+
+class Model(Section):
+    """The network: which weights, what it reports, where it runs."""
+
+    weights: FilePath = Field(description="the safetensors file; relative to the config file")
+    input_size: PictureSize | None = Field(
+        default=None,
+        description="height and width of the network's picture, pixels; from the weights",
+    )
+    confidence: Share = Field(default=0.25, description="lowest score that is reported, 0 to 1")
+    iou: Share = Field(
+        default=0.45, description="overlap from which two boxes count as one, 0 to 1"
+    )
+    max_detections: MostDetections = Field(default=300, description="most boxes in one frame")
+    device: Device = Field(default="auto", description="where the network runs")
+    precision: Precision = Field(
+        default="auto",
+        description="number format; auto is the fastest that the device does natively",
+    )
+    max_batch: BatchSize = Field(default=16, description="most frames in one batch")
+
+
+class Redis(Section):
+    """Where results go."""
+
+    url: RedisUrl = Field(
+        default=SecretStr(EMBEDDED),
+        description="embedded starts a server with the run and ends it with it",
+    )
+    prefix: KeyPrefix = Field(default="vedette", description="first part of every key")
+    maxlen: StreamLength = Field(
+        default=10_000, description="entries kept of a live camera's stream, about"
+    )
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the run starts the server itself."""
+        return self.url.get_secret_value() == EMBEDDED
+
+
+class Camera(Section):
+    """One source of frames: a camera on the network, or a file."""
+
+    id: CameraId = Field(description="its name in keys, messages and logs; unique")
+    url: SourceUrl = Field(description="a file or a network URL")
+    live: Flag | None = Field(
+        default=None,
+        description="fresh and may drop (true), or lossless and may wait (false); by scheme",
+    )
+    loop: Flag = Field(default=False, description="begin a file again at its end")
+    confidence: Share | None = Field(
+        default=None, description="instead of model.confidence, 0 to 1"
+    )
+    classes: Labels | None = Field(default=None, description="labels that are reported; all")
+    max_fps: Rate | None = Field(default=None, description="most frames a second; all")
+    maxlen: StreamLength | None = Field(
+        default=None, description="entries kept of its stream, about; live: redis.maxlen, file: all"
+    )
+
+    @property
+    def file(self) -> Path | None:
+        """The absolute path of the file, None for a camera on the network."""
+        source = self.url.get_secret_value()
+        return None if is_network(source) else Path(source)
+
+    @property
+    def is_live(self) -> bool:
+        """`live`, or what follows from the scheme where the file says nothing."""
+        return self.file is None if self.live is None else self.live
+
+    @field_validator("live")
+    @classmethod
+    def _refuse_waiting_network(cls, live: bool | None, info: ValidationInfo) -> bool | None:
+        if live is False and _is_network(info):
+            raise ValueError("found false for a network URL, must be true: only a file can wait")
+        return live
+
+    @field_validator("loop")
+    @classmethod
+    def _refuse_looping_network(cls, loop: bool, info: ValidationInfo) -> bool:
+        if loop and _is_network(info):
+            raise ValueError("found true for a network URL, must be false: only a file has an end")
+        return loop
+
+
+class Config(Section):
+    """One pipeline. `name` is the config file's, without its ending; it is no key of the file."""
+
+    name: str = Field(default="vedette", exclude=True)
+    model: Model = Field(description="the network")
+    redis: Redis = Field(default=Redis(), description="where results go")
+    cameras: tuple[Camera, ...] = Field(description="the sources, one or more")
+
+    @field_validator("cameras")
+    @classmethod
+    def _refuse_none_and_repeated_ids(cls, cameras: tuple[Camera, ...]) -> tuple[Camera, ...]:
+        if not cameras:
+            raise NotAcceptedError
+        if len({camera.id for camera in cameras}) < len(cameras):
+            raise PydanticCustomError(REPEATED_IDS, "two cameras have one id")
+        return cameras
+
+    def confidence_of(self, camera: Camera) -> float:
+        """The lowest score that is reported for `camera`, 0 to 1."""
+        return self.model.confidence if camera.confidence is None else camera.confidence
+
+    def maxlen_of(self, camera: Camera) -> int | None:
+        """How many entries of the camera's stream are kept, about; None: all (files)."""
+        if camera.maxlen is None and camera.is_live:
+            return self.redis.maxlen
+        return camera.maxlen
+
+
+def section_at(place: Place) -> type[Section] | None:
+    """The section whose keys stand at `place` in the file."""
+    match place:
+        case ():
+            return Config
+        case ("model",):
+            return Model
+        case ("redis",):
+            return Redis
+        case ("cameras", int()):
+            return Camera
+    return None
+
+
+def keys_of(section: type[Section]) -> list[str]:
+    """The keys that a file may have in this section, in order."""
+    return [name for name, field in section.model_fields.items() if not field.exclude]
+
+
+def accepted_at(place: Place) -> str:
+    """What the key at `place`, or the nearest one around it, accepts: words behind "must be"."""
+    section = section_at(place)
+    if section is not None:
+        return f"a mapping of the keys {', '.join(keys_of(section))}"
+    if place == ("cameras",):
+        return "a list of one or more cameras, each with id and url"
+    around = section_at(place[:-1])
+    if around is None or place[-1] not in around.model_fields:
+        return accepted_at(place[:-1])
+    field = around.model_fields[str(place[-1])]
+    return next(iter(_words((field.annotation, *field.metadata))))
+
+
+def _words(marks: tuple[object, ...]) -> list[str]:
+    """The `Accepts` among the marks of a type, also inside of `X | None`."""
+    found = [mark.words for mark in marks if isinstance(mark, Accepts)]
+    for mark in marks:
+        if not isinstance(mark, Accepts):
+            found += _words((*get_args(mark), *getattr(mark, "__metadata__", ())))
+    return found
+
+
+def _is_network(info: ValidationInfo) -> bool:
+    url = info.data.get("url")  # absent where it has a mistake of its own
+    return url is not None and is_network(url.get_secret_value())

@@ -20,7 +20,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """What every message has in common: immutable, compact, and tagged with its type's name."""
 
 
-class Frame(Message):
+class Frame(Message, frozen=True):
     """Which picture, when and how big; travels the whole way."""
 
     camera: str
@@ -35,22 +35,23 @@ class Frame(Message):
     tainted: bool = False  # the decoder saw damage since the last keyframe
 
 
-class Ticket(Message):
+class Ticket(Message, frozen=True):
     """What lies beside the pixels of one slot: from ingest to infer."""
 
     frame: Frame
-    decoded_ns: int
+    decode_ns: int  # what decoding and resizing took
+    written_ns: int  # when the pixels lay in the slot
     dropped: Counts  # by ingest, since the session began, by reason
 
 
-class Ready(Message):
+class Ready(Message, frozen=True):
     """Wakes infer: a slot of this camera holds a frame it has not read."""
 
     generation: int  # of the ingest worker that wrote it
     sent: int  # the number of the frame, counted from 1 over the life of the memory file
 
 
-class Ended(Message):
+class Ended(Message, frozen=True):
     """The last message of a camera, behind its last frame, through every stage."""
 
     camera: str
@@ -60,9 +61,10 @@ class Ended(Message):
     dropped: Counts  # of the frames behind the last published one, by reason
     reason: str  # one sentence
     complete: bool  # the source was read to its very end
+    fault: str | None  # who is to blame: network, camera, decoder; None for an end as it should be
 
 
-class Detections(Message):
+class Detections(Message, frozen=True):
     """n boxes as three arrays; the field names are those of `supervision.Detections`."""
 
     xyxy: np.ndarray  # float32 [n, 4]: x1, y1, x2, y2 in camera pixels, clipped to the picture
@@ -73,14 +75,15 @@ class Detections(Message):
         return len(self.confidence)
 
 
-class Result(Message):
+class Result(Message, frozen=True):
     """What one frame showed: from infer to publish. No slot: the pixels are gone by now."""
 
     frame: Frame
     generation: int  # of the infer worker that made it
     detections: Detections
     dropped: Counts  # of this session since this camera's previous result, by reason
-    decoded_ns: int
+    decode_ns: int
+    written_ns: int
     batched_ns: int
     inferred_ns: int
 

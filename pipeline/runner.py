@@ -1,0 +1,225 @@
+"""Slots → staging → device → network → host; the only file that knows a GPU from a CPU.
+
+A batch is gathered into one contiguous block of bytes [B, H, W, 3], which *is* a channels-last
+tensor [B, 3, H, W] seen the other way, and then runs on one of a few threads. On a CPU each thread
+computes its whole batch alone: batches side by side need no barrier, where one batch on all cores
+waits, layer by layer, for whichever thread was preempted. On a GPU each thread has its own stream,
+so that one batch's copies overlap another's computing.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipeline.errors import ConfigError
+from pipeline.yolov6 import load
+from pipeline.yolov6.nms import select
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_CPU_BATCH = 4  # frames: larger batches of one thread gain nothing and make everybody wait
+_GPU_STREAMS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a device runs the network: decided once, from what it does natively."""
+
+    device: torch.device
+    precision: str  # fp32 | bf16 | fp16
+    batch: int  # frames, at most
+    threads: int  # batches side by side
+
+    def __str__(self) -> str:
+        return f"{self.device}, {self.precision}, {self.threads} × {self.batch} frames"  # noqa: RUF001
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One picture's boxes in pixels of the network input, falling confidence."""
+
+    xyxy: np.ndarray  # float32 [n, 4]
+    confidence: np.ndarray  # float32 [n]
+    class_id: np.ndarray  # int16 [n]
+
+
+@dataclass(slots=True)
+class Staging:
+    """A block that one batch is gathered into."""
+
+    pixels: np.ndarray  # uint8 [batch, height, width, 3], RGB
+    tensor: torch.Tensor  # the same memory
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """What one picture of a batch asks for."""
+
+    confidence: float
+    class_ids: tuple[int, ...] | None = None  # None: all
+
+
+def plan(*, device: str, precision: str, max_batch: int, threads: int | None = None) -> Plan:
+    """Resolves `auto`. Raises ConfigError for a device that is not there.
+
+    `threads` on a CPU: the cores this process may use, unless given.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    target = torch.device(device)
+    if target.type == "cuda":
+        _check_gpu(target)
+        chosen = _gpu_precision(target) if precision == "auto" else precision
+        return Plan(target, chosen, max_batch, threads or _GPU_STREAMS)
+    chosen = _cpu_precision() if precision == "auto" else precision
+    if chosen == "fp16":
+        raise ConfigError("model.precision: fp16 needs a GPU; a CPU takes fp32, bf16 or auto")
+    cores = threads or len(os.sched_getaffinity(0))
+    return Plan(target, chosen, min(max_batch, _CPU_BATCH), cores)
+
+
+class Runner:
+    """Runs batches of pictures, several side by side; each comes back through its own future.
+
+    `fileno` becomes readable whenever a batch has ended, so that one loop can wait for batches and
+    sockets together.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        plan: Plan,
+        *,
+        input_size: tuple[int, int],
+        iou: float,
+        max_detections: int,
+    ) -> None:
+        self.plan = plan
+        self._iou = iou
+        self._max_detections = max_detections
+        self._dtype = PRECISIONS[plan.precision]
+        network = network.to(plan.device, self._dtype)
+        self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._free: queue.SimpleQueue[Staging] = queue.SimpleQueue()
+        shape = (plan.batch, *input_size, 3)
+        for _ in range(plan.threads):
+            block = torch.zeros(shape, dtype=torch.uint8, pin_memory=plan.device.type == "cuda")
+            self._free.put(Staging(block.numpy(), block))
+        self._local = threading.local()
+        self._threads = ThreadPoolExecutor(plan.threads, "infer", initializer=self._start_thread)
+
+    def fileno(self) -> int:
+        return self._bell
+
+    def drain_bell(self) -> None:
+        """Makes `fileno` quiet again until the next batch ends."""
+        try:
+            os.eventfd_read(self._bell)
+        except BlockingIOError:
+            return
+
+    @property
+    def has_room(self) -> bool:
+        """Whether `staging` would give a block."""
+        return not self._free.empty()
+
+    def staging(self) -> Staging | None:
+        """A free block to gather the next batch into; None while every thread has work."""
+        try:
+            return self._free.get_nowait()
+        except queue.Empty:
+            return None
+
+    def give_back(self, staging: Staging) -> None:
+        """Returns a block that was not submitted."""
+        self._free.put(staging)
+
+    def submit(self, staging: Staging, thresholds: Sequence[Thresholds]) -> Future[list[Found]]:
+        """Runs the first len(thresholds) pictures of a block; the runner owns it from now on."""
+        future = self._threads.submit(self._run, staging, thresholds)
+        future.add_done_callback(lambda _: os.eventfd_write(self._bell, 1))
+        return future
+
+    def warm_up(self) -> None:
+        """One full batch on every thread, so that the first camera does not pay for it."""
+        blocks = [self._free.get() for _ in range(self.plan.threads)]
+        futures = [self.submit(block, [Thresholds(0.25)] * self.plan.batch) for block in blocks]
+        for future in futures:
+            future.result()
+
+    def close(self) -> None:
+        self._threads.shutdown()
+        os.close(self._bell)
+
+    def _start_thread(self) -> None:
+        if self.plan.device.type == "cuda":
+            self._local.stream = torch.cuda.Stream(self.plan.device)  # type: ignore[no-untyped-call]
+        else:
+            torch.set_num_threads(1)
+
+    @torch.inference_mode()
+    def _run(self, staging: Staging, thresholds: Sequence[Thresholds]) -> list[Found]:
+        try:
+            if self.plan.device.type == "cuda":
+                with torch.cuda.stream(self._local.stream):
+                    return self._detect(staging, thresholds)
+            return self._detect(staging, thresholds)
+        finally:
+            self._free.put(staging)
+
+    def _detect(self, staging: Staging, thresholds: Sequence[Thresholds]) -> list[Found]:
+        pixels = staging.tensor[: len(thresholds)].to(self.plan.device, non_blocking=True)
+        images = pixels.permute(0, 3, 1, 2).to(self._dtype).div_(255)  # [B, 3, H, W]
+        boxes, scores = self._network(images)
+        kept = select(
+            boxes,
+            scores,
+            confidence=[threshold.confidence for threshold in thresholds],
+            iou=self._iou,
+            max_detections=self._max_detections,
+            class_ids=[threshold.class_ids for threshold in thresholds],
+        )
+        return [
+            Found(xyxy.cpu().numpy(), best.cpu().numpy(), class_id.to("cpu", torch.int16).numpy())
+            for xyxy, best, class_id in kept
+        ]
+
+
+def open_runner(
+    weights: str | Path, plan: Plan, *, input_size: tuple[int, int], iou: float, max_detections: int
+) -> Runner:
+    """A warm runner of a weights file."""
+    runner = Runner(
+        load(weights), plan, input_size=input_size, iou=iou, max_detections=max_detections
+    )
+    runner.warm_up()
+    return runner
+
+
+def _check_gpu(device: torch.device) -> None:
+    count = torch.cuda.device_count()
+    if (device.index or 0) >= count:
+        raise ConfigError(f"model.device: found {device}, and this machine has {count} GPUs")
+
+
+def _gpu_precision(device: torch.device) -> str:
+    """Tensor cores take fp16 since Volta (compute capability 7.0)."""
+    return "fp16" if torch.cuda.get_device_capability(device)[0] >= 7 else "fp32"
+
+
+def _cpu_precision() -> str:
+    """bf16 where the processor multiplies it natively (avx512_bf16, AMX, or Arm's bf16)."""
+    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    words = set(flags.split())
+    return "bf16" if words & {"avx512_bf16", "amx_bf16", "bf16"} else "fp32"
+

@@ -1,0 +1,255 @@
+"""One camera's memory file: slots of pixels, and its counters; every number has one writer.
+
+    offset   what                                        written by
+    0        magic, slots, height, width, live           the supervisor, once
+    512      arrived, sent, dropped[reason]              ingest
+    1024     taken, inferred, dropped[reason]            infer
+    1536     published, dropped[reason]                  publish
+    2048     dropped[reason]                             the supervisor
+    4096     a record of 1 kB per slot:                  ingest
+               begin │ end │ length │ ticket
+    …        pixels, uint8 [slots, height, width, 3]     ingest
+
+Frames are numbered 1, 2, 3 … over the life of the file (`sent` is the newest); frame n lies in
+slot n mod slots. `begin` is n from before the first byte of frame n is written, `end` is n from
+after its last byte on, so a slot is in one of two states:
+
+    begin == end      whole: it holds frame `end`
+    begin != end      being written: what was there is gone, what comes is not whole
+
+A reader copies and then looks again: if `begin` is still n, what it copied is frame n (a seqlock;
+Lameter, "Effective synchronization on Linux/NUMA systems", 2005). Nobody waits for anybody, and a
+process that is killed leaves no lock behind.
+
+A live camera writes into its three slots in turn and never asks. A file waits: for the slot (infer
+has `taken` the frame that lies there) and for credit (`published` is not too far behind); whoever
+moves one of these adds to the `bell`, an eventfd, so that ingest can sleep on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.errors import VedetteError
+from pipeline.messages import Counts, Ticket, decoder, encode
+
+REASONS = ("superseded", "too_old", "max_fps", "skipped", "crash", "window")
+
+_MAGIC = 0x5645_4445_5454_4501
+_INGEST, _INFER, _PUBLISH, _SUPERVISOR = 64, 128, 192, 256  # in words of 8 bytes
+_DROPS = 8  # words from the start of a section to its table of reasons
+_RECORDS, _RECORD = 4096, 1024  # bytes
+_PAGE = 4096
+
+_tickets = decoder(Ticket)
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """What a memory file is made for. Pixels are uint8 RGB [height, width, 3]."""
+
+    slots: int
+    height: int
+    width: int
+    live: bool
+
+    @property
+    def pixels_at(self) -> int:
+        return -(-(_RECORDS + self.slots * _RECORD) // _PAGE) * _PAGE
+
+    @property
+    def size(self) -> int:
+        return self.pixels_at + self.slots * self.height * self.width * 3
+
+
+class Slots:
+    """A memory file seen from one process: `create` makes it, `attach` opens a handed one."""
+
+    def __init__(self, fd: int, bell: int, geometry: Geometry) -> None:
+        self.fd = fd
+        self.bell = bell
+        self.geometry = geometry
+        self._memory = mmap.mmap(fd, geometry.size)
+        self._words = memoryview(self._memory).cast("Q")
+        shape = (geometry.slots, geometry.height, geometry.width, 3)
+        self.pixels = np.frombuffer(
+            self._memory, np.uint8, int(np.prod(shape)), geometry.pixels_at
+        ).reshape(shape)
+
+    @classmethod
+    def create(cls, name: str, geometry: Geometry) -> Slots:
+        """A new anonymous file, its memory allocated for real (else: SIGBUS at the first write)."""
+        fd = os.memfd_create(f"vedette-{name}"[:200], os.MFD_CLOEXEC)
+        try:
+            os.posix_fallocate(fd, 0, geometry.size)
+        except OSError as error:
+            os.close(fd)
+            megabytes = geometry.size / 1e6
+            raise VedetteError(f"no memory for the {megabytes:.0f} MB of camera {name}") from error
+        slots = cls(fd, os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK), geometry)
+        shape = (geometry.slots, geometry.height, geometry.width, int(geometry.live))
+        for word, value in enumerate(shape, start=1):
+            slots._words[word] = value
+        slots._words[0] = _MAGIC
+        return slots
+
+    @classmethod
+    def attach(cls, fd: int, bell: int) -> Slots:
+        """The file behind a descriptor that came over a control socket; owns both descriptors."""
+        with mmap.mmap(fd, _PAGE) as first, memoryview(first) as view, view.cast("Q") as words:
+            magic, slots, height, width, live = words[:5].tolist()
+        if magic != _MAGIC:
+            raise VedetteError("a descriptor that is no memory file of this version arrived")
+        return cls(fd, bell, Geometry(slots, height, width, bool(live)))
+
+    def close(self) -> None:
+        """Unmaps the file and closes its descriptors; arrays into `pixels` must be gone by now."""
+        self.pixels = np.empty((0, 0, 0, 3), np.uint8)
+        self._words.release()
+        with contextlib.suppress(BufferError):
+            self._memory.close()
+        os.close(self.fd)
+        os.close(self.bell)
+
+    # ── ingest ────────────────────────────────────────────────────────────────────────────────
+
+    def may_write(self, credits: int) -> bool:
+        """Whether a file's next frame has a slot and a credit (a live camera never asks)."""
+        number = self.sent + 1
+        return number - self.taken <= self.geometry.slots and number - self.published <= credits
+
+    def begin(self) -> np.ndarray:
+        """The pixels of the next frame's slot, uint8 [height, width, 3], from now on not whole."""
+        number = self.sent + 1
+        self._words[self._record(number)] = number
+        _fence()
+        pixels: np.ndarray = self.pixels[number % self.geometry.slots]
+        return pixels
+
+    def commit(self, ticket: Ticket) -> int:
+        """Lays the ticket beside the pixels and makes the frame the newest; its number."""
+        number = self.sent + 1
+        at = self._record(number)
+        self._store(at, ticket)
+        _fence()
+        self._words[at + 1] = number
+        _fence()
+        self._words[_INGEST + 1] = number
+        return number
+
+    def quiet_bell(self) -> None:
+        """Makes the bell quiet until a counter moves again; look at the counters after this."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self.bell)
+
+    def count_arrived(self) -> None:
+        self._words[_INGEST] += 1
+
+    def count_ingest_drop(self, reason: str, frames: int = 1) -> None:
+        self._words[_INGEST + _DROPS + REASONS.index(reason)] += frames
+
+    # ── infer ─────────────────────────────────────────────────────────────────────────────────
+
+    def read(self, number: int, out: np.ndarray) -> Ticket | None:
+        """Copies frame `number` to `out` (uint8 [height, width, 3]); None if it is overwritten."""
+        at = self._record(number)
+        if self._words[at + 1] != number:
+            return None
+        _fence()
+        np.copyto(out, self.pixels[number % self.geometry.slots])
+        ticket = self._load(at)
+        _fence()
+        if self._words[at] != number:
+            return None
+        return _tickets.decode(ticket)  # type: ignore[no-any-return]
+
+    def count_taken(self, number: int) -> None:
+        """Frame `number` has been copied, and what lay before it will not be."""
+        skipped = number - self.taken - 1
+        if skipped:
+            self._words[_INFER + _DROPS + REASONS.index("superseded")] += skipped
+        self._words[_INFER] = number
+        self._ring()
+
+    def count_inferred(self) -> None:
+        self._words[_INFER + 1] += 1
+
+    # ── publish ───────────────────────────────────────────────────────────────────────────────
+
+    def count_published(self, frames: int) -> None:
+        """Redis has confirmed this many more frames; their credits go back to ingest."""
+        self._words[_PUBLISH] += frames
+        self._ring()
+
+    def count_publish_drop(self, reason: str, frames: int) -> None:
+        self._words[_PUBLISH + _DROPS + REASONS.index(reason)] += frames
+
+    # ── anybody ───────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def arrived(self) -> int:
+        return self._words[_INGEST]
+
+    @property
+    def sent(self) -> int:
+        return self._words[_INGEST + 1]
+
+    @property
+    def taken(self) -> int:
+        return self._words[_INFER]
+
+    @property
+    def inferred(self) -> int:
+        return self._words[_INFER + 1]
+
+    @property
+    def published(self) -> int:
+        return self._words[_PUBLISH]
+
+    def dropped(self) -> Counts:
+        """Frames dropped so far, by reason, by whomever; reasons without any are left out."""
+        totals = {
+            reason: sum(
+                self._words[section + _DROPS + index]
+                for section in (_INGEST, _INFER, _PUBLISH, _SUPERVISOR)
+            )
+            for index, reason in enumerate(REASONS)
+        }
+        return {reason: frames for reason, frames in totals.items() if frames}
+
+    def _record(self, number: int) -> int:
+        return (_RECORDS + number % self.geometry.slots * _RECORD) // 8
+
+    def _store(self, at: int, ticket: Ticket) -> None:
+        data = encode(ticket)
+        if len(data) > _RECORD - 24:
+            raise VedetteError(f"a ticket of {len(data)} bytes does not fit its slot")
+        self._words[at + 2] = len(data)
+        self._memory[at * 8 + 24 : at * 8 + 24 + len(data)] = data
+
+    def _load(self, at: int) -> bytes:
+        length = min(self._words[at + 2], _RECORD - 24)
+        return self._memory[at * 8 + 24 : at * 8 + 24 + length]
+
+    def _ring(self) -> None:
+        if not self.geometry.live:
+            os.eventfd_write(self.bell, 1)
+
+
+def _fence() -> None:
+    """Orders the stores and loads before it against those behind it, also on arm64.
+
+    Python has no fence, but a lock's acquire and release are one-way barriers; two pairs in a row
+    let nothing through either way. 80 ns here.
+    """
+    with _lock:
+        pass
+    with _lock:
+        pass

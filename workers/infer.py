@@ -1,0 +1,246 @@
+"""The inference loop: tickets in, results out, in the order in which batches were submitted."""
+
+from __future__ import annotations
+
+import selectors
+import time
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import msgspec
+
+from pipeline.batching import Batcher
+from pipeline.channel import Channel
+from pipeline.errors import ChannelClosed
+from pipeline.letterbox import Letterbox
+from pipeline.messages import Counts, Detections, Ended, Ready, Result, Ticket, decoder
+from pipeline.runner import Found, Runner, Thresholds, open_runner, plan
+from pipeline.slots import Slots
+from pipeline.wire import merge_drops
+from workers import control
+from workers.waiting import receive
+
+_from_ingest = decoder(Ready, Ended)
+
+
+def run(channel: Channel) -> None:
+    """Loads and warms the network, says so, and serves cameras until the supervisor says stop."""
+    set_up, _ = receive(channel, control.SetUp)
+    settings: control.InferSettings = control.settings.decode(set_up.settings)
+    device = plan(
+        device=settings.device, precision=settings.precision, max_batch=settings.max_batch
+    )
+    runner = open_runner(
+        settings.weights,
+        device,
+        input_size=settings.input_size,
+        iou=settings.iou,
+        max_detections=settings.max_detections,
+    )
+    channel.send(control.Up(str(device)))
+    Inference(channel, runner, settings, set_up.generation).serve()
+
+
+@dataclass(slots=True)
+class Camera:
+    """One camera as infer sees it: what it has read, and what that means for the next result."""
+
+    settings: control.InferCamera
+    slots: Slots
+    data: Channel
+    thresholds: Thresholds
+    dropped: Counts = field(default_factory=dict)  # by ingest, as of the last ticket read
+    superseded: int = 0  # since the last result
+    offered: bool = False  # a live camera has at most one wake-up in the batcher
+    ended: Ended | None = None
+
+    def read(self, out: object) -> Ticket | None:
+        """The next frame of a file, the newest of a live camera; None when there is no new one."""
+        for _ in range(self.slots.geometry.slots):
+            taken = self.slots.taken
+            number = self.slots.sent if self.slots.geometry.live else taken + 1
+            if number == taken:
+                return None
+            ticket = self.slots.read(number, out)  # type: ignore[arg-type]
+            if ticket is not None:
+                self.superseded += number - taken - 1
+                self.slots.count_taken(number)
+                return ticket
+        return None
+
+    def drops_before(self, dropped: Counts) -> Counts:
+        """What was lost between the last result and a message that says `dropped` in all."""
+        fresh = {
+            reason: frames - self.dropped.get(reason, 0)
+            for reason, frames in dropped.items()
+            if frames > self.dropped.get(reason, 0)
+        }
+        self.dropped = dropped
+        superseded, self.superseded = self.superseded, 0
+        return merge_drops(fresh, {"superseded": superseded} if superseded else {})
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One picture of a batch in flight."""
+
+    camera: Camera
+    ticket: Ticket
+    dropped: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    rows: list[Row]
+    batched_ns: int
+    found: Future[list[Found]]
+
+
+class Inference:
+    """The loop's state. Batches, and the ends of cameras, leave in the order they came in."""
+
+    def __init__(
+        self, channel: Channel, runner: Runner, settings: control.InferSettings, generation: int
+    ) -> None:
+        self._channel = channel
+        self._runner = runner
+        self._generation = generation
+        self._input_size = settings.input_size
+        self._batcher = Batcher(
+            max_batch=runner.plan.batch, max_wait_ns=int(settings.max_wait_ms * 1e6)
+        )
+        self._cameras: dict[str, Camera] = {}
+        self._in_flight: deque[Batch | Ended] = deque()
+        self._out: Channel | None = None
+        self._stopping = False
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(channel, selectors.EVENT_READ, self._hear_supervisor)
+        self._selector.register(runner, selectors.EVENT_READ, runner.drain_bell)
+
+    def serve(self) -> None:
+        while not self._stopping:
+            self._submit_batches()
+            self._send_results()
+            for key, _ in self._selector.select(self._patience()):
+                key.data()
+        self._runner.close()
+
+    def _patience(self) -> float | None:
+        """Seconds until a batch should go; for ever while every thread has work."""
+        wait_ns = self._batcher.wait_ns(time.monotonic_ns())
+        if wait_ns is None or not self._runner.has_room:
+            return None
+        return wait_ns / 1e9
+
+    def _submit_batches(self) -> None:
+        while self._batcher.wait_ns(time.monotonic_ns()) == 0:
+            staging = self._runner.staging()
+            if staging is None:
+                break
+            now = time.monotonic_ns()
+            rows: list[Row] = []
+            for name in self._batcher.take(now):
+                camera = self._cameras[name]
+                camera.offered = False
+                ticket = camera.read(staging.pixels[len(rows)])
+                if ticket is not None:
+                    rows.append(Row(camera, ticket, camera.drops_before(ticket.dropped)))
+            if rows:
+                thresholds = [row.camera.thresholds for row in rows]
+                found = self._runner.submit(staging, thresholds)
+                self._in_flight.append(Batch(rows, now, found))
+            else:
+                self._runner.give_back(staging)
+        self._let_ended_go()
+
+    def _let_ended_go(self) -> None:
+        for camera in [c for c in self._cameras.values() if c.ended is not None]:
+            if camera.slots.sent > camera.slots.taken:  # its last frames come first
+                continue
+            assert camera.ended is not None
+            dropped = camera.drops_before(camera.ended.dropped)
+            self._in_flight.append(msgspec.structs.replace(camera.ended, dropped=dropped))
+            self._batcher.withdraw(camera.settings.camera)
+            del self._cameras[camera.settings.camera]
+
+    def _send_results(self) -> None:
+        while self._in_flight:
+            head = self._in_flight[0]
+            if isinstance(head, Batch):
+                if not head.found.done():
+                    return
+                for row, found in zip(head.rows, head.found.result(), strict=True):
+                    self._send(self._result(row, found, head.batched_ns))
+                    row.camera.slots.count_inferred()
+            else:
+                self._send(head)
+            self._in_flight.popleft()
+
+    def _result(self, row: Row, found: Found, batched_ns: int) -> Result:
+        frame = row.ticket.frame
+        box = Letterbox.of(frame.width, frame.height, self._input_size)
+        return Result(
+            frame=frame,
+            generation=self._generation,
+            detections=Detections(box.to_camera(found.xyxy), found.confidence, found.class_id),
+            dropped=row.dropped,
+            decode_ns=row.ticket.decode_ns,
+            written_ns=row.ticket.written_ns,
+            batched_ns=batched_ns,
+            inferred_ns=time.monotonic_ns(),
+        )
+
+    def _send(self, message: Result | Ended) -> None:
+        assert self._out is not None, "a result before the data socket to publish"
+        while not self._out.send_or_wait(message, self._channel):
+            self._hear_supervisor()
+            if self._stopping:
+                return
+
+    def _hear_supervisor(self) -> None:
+        message, descriptors = self._channel.receive_with_descriptors()
+        match message:
+            case control.Stop():
+                self._stopping = True
+            case control.Join():
+                self._out = Channel.adopt(descriptors[0])
+            case control.InferCamera():
+                self._add(message, descriptors)
+
+    def _add(self, settings: control.InferCamera, descriptors: list[int]) -> None:
+        memory, bell, data = descriptors
+        camera = Camera(
+            settings,
+            Slots.attach(memory, bell),
+            Channel.adopt(data, _from_ingest),
+            Thresholds(settings.confidence, settings.class_ids),
+        )
+        self._cameras[settings.camera] = camera
+        self._selector.register(
+            camera.data, selectors.EVENT_READ, lambda: self._hear_ingest(camera)
+        )
+
+    def _hear_ingest(self, camera: Camera) -> None:
+        try:
+            while (message := camera.data.receive()) is not None:
+                if message.generation != camera.settings.generation:
+                    continue  # stale: of a worker that is gone
+                if isinstance(message, Ended):
+                    camera.ended = message
+                    break
+                self._offer(camera)
+            else:
+                return
+        except ChannelClosed:
+            pass  # ingest died; what it means is for the supervisor to say
+        self._selector.unregister(camera.data)
+        camera.data.close()
+        if camera.slots.geometry.live and camera.slots.sent > camera.slots.taken:
+            self._offer(camera)  # the newest frame may have come without a wake-up
+
+    def _offer(self, camera: Camera) -> None:
+        if camera.offered and camera.slots.geometry.live:
+            return
+        camera.offered = True
+        self._batcher.offer(camera.settings.camera, time.monotonic_ns())

@@ -1,0 +1,211 @@
+"""The ingest loop: one camera's pictures into its memory file, a ticket beside each.
+
+This is where a live camera's frames are never waited for, and a file's always are.
+"""
+
+from __future__ import annotations
+
+import secrets
+import select
+import time
+
+from pipeline.channel import Channel
+from pipeline.errors import SourceError
+from pipeline.letterbox import Letterbox
+from pipeline.messages import Counts, Ended, Frame, Ready, Ticket
+from pipeline.slots import Slots
+from pipeline.sources import Picture, Source, open_source
+from workers import control
+from workers.waiting import receive
+
+
+def run(channel: Channel) -> None:
+    """Serves the one camera that the supervisor hands over, to its end."""
+    set_up, _ = receive(channel, control.SetUp)
+    channel.send(control.Up())
+    camera, descriptors = receive(channel, control.IngestCamera, control.Stop)
+    if isinstance(camera, control.Stop):
+        return
+    memory, bell, data = descriptors
+    slots = Slots.attach(memory, bell)
+    ingest(Session(camera, set_up.generation, slots, Channel.adopt(data), channel))
+
+
+class Session:
+    """One connection of a live camera, or one reading of a file: its frames, numbered and sent."""
+
+    def __init__(
+        self,
+        camera: control.IngestCamera,
+        generation: int,
+        slots: Slots,
+        out: Channel,
+        channel: Channel,
+    ) -> None:
+        self.camera = camera
+        self.name = camera.session or f"{time.time_ns() // 1_000_000}-{secrets.token_hex(4)}"
+        self.frames = 0
+        self.stopped = False
+        self._generation = generation
+        self._slots = slots
+        self._out = out
+        self._channel = channel
+        self._dropped: Counts = {}
+        self._painted: dict[int, Letterbox] = {}
+        self._clock = _StreamClock(camera.started_at)
+        self._rate = _Rate(camera.max_fps)
+
+    def take(self, picture: Picture) -> None:
+        """Waits until the picture is due and may be sent, then sends it; or drops it, counted."""
+        if not self._wait_until(picture.due_ns) or not self._wait_for_credit():
+            self.stopped = True
+            return
+        self._slots.count_arrived()
+        seq, self.frames = self.frames, self.frames + 1
+        if not self._rate.wants(picture.segment, picture.media_time):
+            self._drop("max_fps")
+            return
+        started_ns = time.monotonic_ns()
+        self._write(picture)
+        written_ns = time.monotonic_ns()
+        decode_ns = picture.decoded_ns - picture.arrived_ns + written_ns - started_ns
+        self._send(Ticket(self._frame(picture, seq), decode_ns, written_ns, self._dropped))
+
+    def end(self, reason: str, *, complete: bool, fault: str | None) -> None:
+        """The last message, behind the last frame."""
+        ended = Ended(
+            camera=self.camera.camera,
+            session=self.name,
+            generation=self._generation,
+            frames=self.frames,
+            dropped=self._dropped,
+            reason=reason,
+            complete=complete,
+            fault=fault,
+        )
+        while not self._out.send_or_wait(ended, self._channel):
+            self._channel.receive()  # a stop, and we are ending
+
+    def _wait_until(self, due_ns: int | None) -> bool:
+        while due_ns is not None and (left := due_ns - time.monotonic_ns()) > 0:
+            if _wait(self._channel, timeout_ms=max(1, left // 1_000_000)):
+                return False
+        return not _wait(self._channel, timeout_ms=0)
+
+    def _wait_for_credit(self) -> bool:
+        """A file waits for a free slot and for a credit; a live camera never waits."""
+        if self.camera.live:
+            return True
+        while not self._slots.may_write(self.camera.credits):
+            if _wait(self._channel, bell=self._slots.bell):
+                return False
+            self._slots.quiet_bell()
+            self._slots.quiet_bell()
+        return True
+
+    def _write(self, picture: Picture) -> None:
+        pixels = self._slots.begin()
+        geometry = self._slots.geometry
+        box = Letterbox.of(picture.width, picture.height, (geometry.height, geometry.width))
+        slot = self._slots.sent % geometry.slots
+        if self._painted.get(slot) != box:  # the border is painted once
+            box.paint(pixels)
+            self._painted[slot] = box
+        picture.write(pixels[box.region])
+
+    def _frame(self, picture: Picture, seq: int) -> Frame:
+        captured_at = (
+            picture.arrived_at
+            if self.camera.live
+            else self._clock.at(picture.segment, picture.media_time)
+        )
+        return Frame(
+            camera=self.camera.camera,
+            session=self.name,
+            seq=seq,
+            segment=picture.segment,
+            media_time=picture.media_time,
+            captured_at=captured_at,
+            captured_ns=picture.arrived_ns,
+            width=picture.width,
+            height=picture.height,
+            tainted=picture.tainted,
+        )
+
+    def _send(self, ticket: Ticket) -> None:
+        number = self._slots.commit(ticket)
+        if self.camera.live and self._out.has_unread():
+            return  # one unread wake-up is enough: infer takes the newest frame
+        ready = Ready(self._generation, number)
+        while not self._out.send_or_wait(ready, self._channel):
+            self._channel.receive()
+            self.stopped = True
+
+    def _drop(self, reason: str) -> None:
+        self._slots.count_ingest_drop(reason)
+        self._dropped = {**self._dropped, reason: self._dropped.get(reason, 0) + 1}
+
+
+def ingest(session: Session) -> None:
+    """Reads the source to its end, or to a stop; whatever happens, the last message says it."""
+    camera = session.camera
+    try:
+        with open_source(camera.url, live=camera.live, loop=camera.loop) as source:
+            for picture in source:
+                session.take(picture)
+                if session.stopped:
+                    session.end("stopped", complete=False, fault=None)
+                    return
+            _end_of(session, source)
+    except SourceError as error:
+        session.end(str(error), complete=False, fault="camera")
+
+
+def _end_of(session: Session, source: Source) -> None:
+    fault = None if source.complete else "camera"
+    session.end(source.reason, complete=source.complete, fault=fault)
+
+
+class _Rate:
+    """Thins a stream to `max_fps` by its own time stamps, so that it is the same in every run."""
+
+    def __init__(self, max_fps: float | None) -> None:
+        self._interval = 1 / max_fps if max_fps else 0.0
+        self._segment = 0
+        self._next = 0.0
+
+    def wants(self, segment: int, media_time: float) -> bool:
+        if not self._interval:
+            return True
+        if segment != self._segment:
+            self._segment, self._next = segment, media_time
+        if media_time < self._next - 1e-6:
+            return False
+        self._next = max(self._next + self._interval, media_time)
+        return True
+
+
+class _StreamClock:
+    """A file's wall clock: its start plus its media time, running on from segment to segment."""
+
+    def __init__(self, started_at: float) -> None:
+        self._origin = started_at
+        self._segment = 0
+        self._latest = 0.0
+
+    def at(self, segment: int, media_time: float) -> float:
+        if segment != self._segment:
+            self._segment = segment
+            self._origin += self._latest
+        self._latest = media_time
+        return self._origin + media_time
+
+
+def _wait(channel: Channel, *, timeout_ms: int | None = None, bell: int | None = None) -> bool:
+    """Waits for the bell or the time; whether the supervisor said something (it says stop)."""
+    poller = select.poll()
+    poller.register(channel, select.POLLIN)
+    if bell is not None:
+        poller.register(bell, select.POLLIN)
+    events = dict(poller.poll(timeout_ms))
+    return channel.fileno() in events

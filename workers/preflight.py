@@ -1,0 +1,66 @@
+"""What is knowable before anything starts: the config, its files, and whether they fit together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from config.errors import ConfigMistakes, Mistake
+from config.load import Loaded, check_files, load
+from config.schema import Camera, Config
+from pipeline.errors import WeightsError
+from pipeline.yolov6.weights import WeightsInfo, inspect
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A config that can run: its weights are read, its labels are numbers."""
+
+    config: Config
+    weights: WeightsInfo
+    input_size: tuple[int, int]  # height, width
+
+    def class_ids(self, camera: Camera) -> tuple[int, ...] | None:
+        """The classes that a camera reports, None for all."""
+        if camera.classes is None:
+            return None
+        return tuple(self.weights.classes.index(label) for label in camera.classes)
+
+
+def prepare(path: Path) -> Plan:
+    """The plan of a config file. Raises ConfigMistakes with everything that is wrong with it."""
+    loaded = load(path)
+    mistakes = check_files(loaded)
+    weights = None
+    if not any(mistake.field == "model.weights" for mistake in mistakes):
+        try:
+            weights = inspect(loaded.config.model.weights)
+        except WeightsError as error:
+            mistakes.append(loaded.mistake(("model", "weights"), str(error)))
+    if weights is not None:
+        mistakes += _misfits(loaded, weights)
+    if mistakes or weights is None:
+        raise ConfigMistakes(path, mistakes)
+    return Plan(loaded.config, weights, loaded.config.model.input_size or weights.input_size)
+
+
+def _misfits(loaded: Loaded, weights: WeightsInfo) -> list[Mistake]:
+    mistakes = []
+    size = loaded.config.model.input_size
+    if size is not None and any(side % weights.stride for side in size):
+        text = f"found {list(size)}, must be multiples of {weights.stride} for these weights"
+        mistakes.append(loaded.mistake(("model", "input_size"), text))
+    known = set(weights.classes)
+    for number, camera in enumerate(loaded.config.cameras):
+        for position, label in enumerate(camera.classes or ()):
+            if label not in known:
+                text = f"found {label!r}, must be a class of the weights: {_some(weights.classes)}"
+                place = ("cameras", number, "classes", position)
+                mistakes.append(loaded.mistake(place, text))
+    return mistakes
+
+
+def _some(classes: tuple[str, ...], most: int = 5) -> str:
+    shown = ", ".join(classes[:most])
+    rest = len(classes) - most
+    return shown if rest <= 0 else f"{shown} and {rest} more (`vedette weights show` lists them)"

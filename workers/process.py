@@ -1,0 +1,65 @@
+"""What every child does first and last: `python -m workers.process ROLE NAME FD`.
+
+The role names the loop to run, resolved here in the child, so that the parent never imports what
+only a child needs. The settings come over the control socket: no secret stands on a command line.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import importlib
+import os
+import signal
+import sys
+import traceback
+
+from pipeline.channel import Channel
+from pipeline.errors import ChannelClosed, VedetteError, redact
+from workers import control
+
+LOOPS = {
+    "ingest": "workers.ingest:run",
+    "infer": "workers.infer:run",
+    "publish": "workers.publish:run",
+}
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def main(role: str, name: str, fd: int) -> int:
+    die_with_parent()
+    faulthandler.enable()
+    for quiet in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(quiet, signal.SIG_IGN)  # ending in order is the supervisor's business
+    channel = Channel.adopt(fd, control.to_worker)
+    module, _, function = LOOPS[role].partition(":")
+    try:
+        getattr(importlib.import_module(module), function)(channel)
+    except ChannelClosed:
+        return 1  # the supervisor is gone, or a neighbour whose death it will tell
+    except VedetteError as error:
+        return _fail(channel, str(error))
+    except Exception as error:  # noqa: BLE001 - the one place: the child's entry point
+        print(redact(traceback.format_exc()), file=sys.stderr)
+        return _fail(channel, redact(f"{type(error).__name__}: {error}"))
+    return 0
+
+
+def die_with_parent() -> None:
+    """SIGKILL when the parent dies, however it dies (prctl(2); Linux only)."""
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died in between
+        os._exit(1)
+
+
+def _fail(channel: Channel, text: str) -> int:
+    try:
+        channel.send(control.Failed(text))
+    except ChannelClosed:
+        print(f"vedette: {text}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))

@@ -1,0 +1,93 @@
+"""What the person at the terminal sees: progress bars on a terminal, plain lines in a pipe.
+
+Everything here goes to stderr; stdout is for data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+from workers.topology import CameraRun, Reporter
+
+_PLAIN_SECONDS = 10.0  # between two lines of figures in a pipe
+
+
+@contextlib.contextmanager
+def open_reporter() -> Iterator[Reporter]:
+    """The reporter that fits stderr."""
+    if not sys.stderr.isatty():
+        yield PlainReporter()
+        return
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=Console(stderr=True),
+    ) as progress:
+        yield BarReporter(progress)
+
+
+class PlainReporter:
+    """One line per event, and one of figures every ten seconds."""
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + _PLAIN_SECONDS
+        self._rate = _Rate()
+
+    def say(self, text: str) -> None:
+        print(f"vedette: {text}", file=sys.stderr, flush=True)
+
+    def update(self, cameras: list[CameraRun]) -> None:
+        if time.monotonic() < self._next:
+            return
+        self._next += _PLAIN_SECONDS
+        published = sum(camera.slots.published for camera in cameras)
+        going = sum(camera.finished is None for camera in cameras)
+        self.say(
+            f"{published:,} frames published, {self._rate.of(published):.1f} frames/s, "
+            f"{going} of {len(cameras)} cameras going"
+        )
+
+
+class BarReporter:
+    """A bar per camera: published of arrived."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks: dict[str, TaskID] = {}
+
+    def say(self, text: str) -> None:
+        self._progress.console.print(f"vedette: {text}", markup=False, highlight=False)
+
+    def update(self, cameras: list[CameraRun]) -> None:
+        for camera in cameras:
+            name = camera.config.id
+            if name not in self._tasks:
+                self._tasks[name] = self._progress.add_task(name, total=None, note="")
+            dropped = sum(camera.slots.dropped().values())
+            self._progress.update(
+                self._tasks[name],
+                completed=camera.slots.published,
+                total=camera.slots.arrived or None,
+                note=f"{dropped:,} dropped" if dropped else "",
+            )
+
+
+class _Rate:
+    """Frames a second since the last look."""
+
+    def __init__(self) -> None:
+        self._frames, self._at = 0, time.monotonic()
+
+    def of(self, frames: int) -> float:
+        now = time.monotonic()
+        rate = (frames - self._frames) / max(now - self._at, 1e-9)
+        self._frames, self._at = frames, now
+        return rate

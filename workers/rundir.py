@@ -1,0 +1,81 @@
+"""Where a run leaves its address: a folder named for its config file, and a lock in it.
+
+$XDG_RUNTIME_DIR/vedette/<name>/run.json   {"pid": …, "redis": …, "prefix": …, "cameras": […]}
+$XDG_STATE_HOME/vedette/<name>/redis/      what the embedded server keeps
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import msgspec
+import platformdirs
+
+from pipeline.errors import ConfigError
+
+
+class Address(msgspec.Struct, frozen=True):
+    """What another terminal must know of a run."""
+
+    pid: int
+    redis: str
+    prefix: str
+    cameras: tuple[str, ...]
+
+
+class RunDirectory:
+    """This run's folder, locked while it runs: a second run of the same config is refused."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.path = _runtime() / name
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def __enter__(self) -> RunDirectory:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            running = read_address(self.name)
+            who = f" (process {running.pid})" if running else ""
+            raise ConfigError(
+                f"a run of {self.name} is going on already{who}: stop it, or run a config file "
+                "of another name"
+            ) from None
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        (self.path / "run.json").unlink(missing_ok=True)
+        os.close(self._lock)
+
+    @property
+    def state(self) -> Path:
+        """Where the embedded server keeps its data from run to run."""
+        return _state() / self.name / "redis"
+
+    def announce(self, address: Address) -> None:
+        draft = self.path / "run.json.new"
+        draft.write_bytes(msgspec.json.encode(address))
+        draft.chmod(0o600)  # a URL may hold a password
+        draft.replace(self.path / "run.json")
+
+
+def read_address(name: str) -> Address | None:
+    """The address of the run of this name that goes on, None when there is none."""
+    try:
+        return msgspec.json.decode((_runtime() / name / "run.json").read_bytes(), type=Address)
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return None
+
+
+def _runtime() -> Path:
+    """`$XDG_RUNTIME_DIR/vedette`, or a folder of the state directory where there is none."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    return Path(runtime) / "vedette" if runtime else _state() / "run"
+
+
+def _state() -> Path:
+    return Path(platformdirs.user_state_dir("vedette"))

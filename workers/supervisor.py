@@ -1,0 +1,195 @@
+"""Starts processes, hears them, sees them die, ends them; knows nothing of video.
+
+A child is a fresh interpreter (nothing is forked, so nothing is shared by accident), dies with this
+process, and has one control socket. Its death is a readable pidfd (pidfd_open(2)), a signal to
+this process is a byte on a socket pair: one `select` waits for everything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.channel import Channel, pair
+from pipeline.errors import ChannelClosed
+from pipeline.messages import Message, encode
+from workers import control
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """One child process, in one generation."""
+
+    role: str
+    name: str
+    generation: int
+    process: subprocess.Popen[bytes]
+    channel: Channel
+    pidfd: int
+    failure: str | None = None  # its own last word
+    heard: bool = True  # its control socket is still open
+
+    def __str__(self) -> str:
+        label = self.role if self.role == self.name else f"{self.role} of {self.name}"
+        return f"{label} (process {self.process.pid})"
+
+    def send(self, message: Message, descriptors: tuple[int, ...] = ()) -> None:
+        """Tells a worker something; one that is gone is told nothing, its death comes by itself."""
+        with contextlib.suppress(ChannelClosed):
+            while not self.channel.send(message, descriptors):
+                time.sleep(0.001)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A worker said something."""
+
+    worker: Worker
+    message: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """A worker's process has ended; `cause` is None when that was its own, orderly end."""
+
+    worker: Worker
+    cause: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Signalled:
+    """Somebody asks this process to end."""
+
+    name: str
+
+
+Event = Said | Died | Signalled
+
+
+class Supervisor:
+    """The children of this process. Use as a context manager: leaving kills what is left."""
+
+    def __init__(self) -> None:
+        self.workers: list[Worker] = []
+        self._generations: dict[tuple[str, str], int] = {}
+        self._selector = selectors.DefaultSelector()
+        self._signals: list[int] = []
+        self._restore: dict[int, Any] = {}
+
+    def __enter__(self) -> Supervisor:
+        self._wake, wake_end = socket.socketpair()
+        for end in (self._wake, wake_end):
+            end.setblocking(False)
+        self._wake_end = wake_end
+        self._selector.register(self._wake, selectors.EVENT_READ, None)
+        signal.set_wakeup_fd(wake_end.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._restore[number] = signal.signal(number, lambda n, _: self._signals.append(n))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.kill()
+        for number, handler in self._restore.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(-1)
+        self._selector.close()
+        self._wake.close()
+        self._wake_end.close()
+
+    def start(
+        self,
+        role: str,
+        name: str,
+        *,
+        settings: Message | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Worker:
+        """A new worker, in a generation of its own, with its settings on the way to it."""
+        generation = self._generations.get((role, name), 0) + 1
+        self._generations[role, name] = generation
+        ours, theirs = pair()
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "workers.process", role, name, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, **(environment or {})},
+                process_group=0,  # a terminal's Ctrl-C is for the supervisor alone
+            )
+        channel = Channel(ours, control.to_supervisor)
+        worker = Worker(role, name, generation, process, channel, os.pidfd_open(process.pid))
+        self._selector.register(channel, selectors.EVENT_READ, worker)
+        self._selector.register(worker.pidfd, selectors.EVENT_READ, worker)
+        self.workers.append(worker)
+        worker.send(control.SetUp(encode(settings) if settings else b"", generation))
+        return worker
+
+    def events(self, timeout: float) -> Iterator[Event]:
+        """What happens within `timeout` seconds; ends early once something has."""
+        for key, _ in self._selector.select(timeout):
+            worker = key.data
+            if worker is None:
+                with contextlib.suppress(BlockingIOError):
+                    self._wake.recv(64)
+            elif key.fileobj is worker.channel:
+                yield from self._hear(worker)
+            else:
+                yield from self._bury(worker)
+        while self._signals:
+            yield Signalled(signal.Signals(self._signals.pop(0)).name)
+
+    def kill(self) -> None:
+        """Ends every worker that is left, at once."""
+        for worker in self.workers:
+            worker.process.kill()
+        for worker in list(self.workers):
+            self._forget(worker)
+
+    def _hear(self, worker: Worker) -> Iterator[Event]:
+        try:
+            while (message := worker.channel.receive()) is not None:
+                if isinstance(message, control.Failed):
+                    worker.failure = message.text
+                else:
+                    yield Said(worker, message)
+        except ChannelClosed:
+            self._stop_hearing(worker)
+
+    def _bury(self, worker: Worker) -> Iterator[Event]:
+        if worker.heard:
+            yield from self._hear(worker)  # its last words
+        self._forget(worker)
+        yield Died(worker, _cause(worker))
+
+    def _stop_hearing(self, worker: Worker) -> None:
+        if worker.heard:
+            worker.heard = False
+            self._selector.unregister(worker.channel)
+
+    def _forget(self, worker: Worker) -> None:
+        worker.process.wait()
+        self._stop_hearing(worker)
+        worker.channel.close()
+        self._selector.unregister(worker.pidfd)
+        os.close(worker.pidfd)
+        self.workers.remove(worker)
+
+
+def _cause(worker: Worker) -> str | None:
+    code = worker.process.returncode
+    if code == 0:
+        return None
+    if worker.failure is not None:
+        return worker.failure
+    if code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"

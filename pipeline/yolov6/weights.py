@@ -12,11 +12,11 @@ file before anything is allocated for it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BufferedReader
@@ -108,8 +108,6 @@ def save(path: Path, state: Mapping[str, np.ndarray], description: Mapping[str, 
     `description` holds variant, classes, input_size and source as the metadata need them. Raises
     `WeightsError` where the place cannot be written.
     """
-    from safetensors.numpy import save as to_bytes
-
     metadata = {
         "format": FORMAT,
         "variant": description["variant"],
@@ -117,8 +115,7 @@ def save(path: Path, state: Mapping[str, np.ndarray], description: Mapping[str, 
         "input_size": json.dumps(list(description["input_size"])),
         "source": description["source"],
     }
-    tensors = {key: np.ascontiguousarray(array, dtype=np.float32) for key, array in state.items()}
-    _write(path, to_bytes(tensors, metadata=metadata))
+    _write(path, _serialised(metadata, state))
 
 
 def bins(state: Mapping[str, Any]) -> int:
@@ -228,26 +225,35 @@ def _described(
     return variant, tuple(classes), (height, width)
 
 
+def _serialised(metadata: Mapping[str, str], state: Mapping[str, np.ndarray]) -> bytes:
+    """The bytes of a safetensors file: the same weights give the same bytes, and so digest.
+
+    (The library's own writer orders the metadata anew each time.)
+    """
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    blocks, at = [], 0
+    for key in sorted(state):
+        block = np.ascontiguousarray(state[key], dtype="<f4").tobytes()
+        offsets = [at, at := at + len(block)]
+        header[key] = {"dtype": "F32", "shape": list(state[key].shape), "data_offsets": offsets}
+        blocks.append(block)
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join((len(text).to_bytes(8, "little"), text, *blocks))
+
+
 def _write(path: Path, data: bytes) -> None:
-    temporary = None
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
-            temporary = Path(file.name)
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise WeightsError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 def _size(shape: tuple[int, ...]) -> str:

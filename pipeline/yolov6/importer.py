@@ -1,0 +1,133 @@
+"""Anybody's weights → our weights file: which variant they are, folded, with the class names.
+
+Decided here, from the file itself: the variant (the row of the table whose keys and shapes the
+folded state dict has), the number of classes (from the head), and their names (`names`, else the
+checkpoint's, else COCO's for 80 classes, else class_0, class_1 …).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.errors import WeightsError
+from pipeline.yolov6 import checkpoint, weights
+from pipeline.yolov6.fold import fold
+from pipeline.yolov6.variants import VARIANTS
+
+# The 80 classes of COCO in the order of their training labels.
+_COCO = (
+    "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,"
+    "stop sign,parking meter,bench,bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,"
+    "backpack,umbrella,handbag,tie,suitcase,frisbee,skis,snowboard,sports ball,kite,baseball bat,"
+    "baseball glove,skateboard,surfboard,tennis racket,bottle,wine glass,cup,fork,knife,spoon,bowl,"
+    "banana,apple,sandwich,orange,broccoli,carrot,hot dog,pizza,donut,cake,chair,couch,"
+    "potted plant,bed,dining table,toilet,tv,laptop,mouse,remote,keyboard,cell phone,microwave,"
+    "oven,toaster,sink,refrigerator,book,clock,vase,scissors,teddy bear,hair drier,toothbrush"
+)
+COCO = tuple(_COCO.split(","))
+
+
+def import_weights(
+    source: Path, output: Path, *, variant: str | None = None, names: Path | None = None
+) -> weights.WeightsInfo:
+    """Fold `source` (an official `.pt`, or safetensors under official keys) into `output`.
+
+    `variant` is needed only where keys and shapes fit several; `names` is a file with one class
+    name per line. Raises `WeightsError`, and then leaves nothing behind.
+    """
+    if output.suffix != ".safetensors":
+        raise WeightsError(f"{output} does not end in .safetensors, as a weights file must")
+    if variant is not None and variant not in VARIANTS:
+        raise WeightsError(f"no variant {variant!r}; known are {', '.join(VARIANTS)}")
+    with weights.open_file(source) as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0)
+        is_checkpoint = file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
+    found = checkpoint.read(source) if is_checkpoint else _read_safetensors(source)
+    state = _folded(source, found.state)
+    variant = find_variant(source, state, [variant] if variant else list(VARIANTS))
+    description = {
+        "variant": variant,
+        "classes": _class_names(source, _class_count(state), names, found.names),
+        "input_size": VARIANTS[variant].input_size,
+        "source": digest,
+    }
+    weights.save(output, state, description)
+    return weights.inspect(output)
+
+
+def find_variant(source: Path, state: Mapping[str, np.ndarray], candidates: Sequence[str]) -> str:
+    """The candidate that has exactly the keys and shapes of the folded `state`."""
+    from pipeline.yolov6.network import shapes
+
+    classes, bins = _class_count(state), weights.bins(state)
+    found = {key: tuple(array.shape) for key, array in state.items()}
+    differences = {
+        name: weights.differences(shapes(VARIANTS[name], classes, bins), found)
+        for name in candidates
+    }
+    fitting = [name for name, phrases in differences.items() if not phrases]
+    if len(fitting) > 1:
+        raise WeightsError(f"{source} may be any of {', '.join(fitting)}: say which by --variant")
+    if not fitting:
+        closest = min(differences, key=lambda name: len(differences[name]))
+        phrase = differences[closest][0]
+        raise WeightsError(f"{source} fits no known variant; closest is {closest}, but {phrase}")
+    return fitting[0]
+
+
+def _read_safetensors(source: Path) -> checkpoint.Checkpoint:
+    with weights.open_file(source) as file:
+        if file.read(2) == b"\x80\x02":
+            raise WeightsError(f"{source} is a pickle of before torch 1.6, which is not read here")
+    metadata, state = weights.read(source)
+    try:
+        names = json.loads(metadata.get("names", "null"))
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{source} has class names in its metadata that are not JSON") from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        names = None
+    return checkpoint.Checkpoint(state, tuple(names) if names else None)
+
+
+def _folded(source: Path, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    try:
+        folded = fold(state)
+    except WeightsError as error:
+        raise WeightsError(f"{source} cannot be folded: {error}") from error
+    for key, array in folded.items():
+        if not np.isfinite(array).all():
+            raise WeightsError(f"{source} has weights that are not finite, in {key[:80]}")
+    return folded
+
+
+def _class_count(state: Mapping[str, np.ndarray]) -> int:
+    """What the head predicts; COCO's number where there is no head, for the sake of the message."""
+    tensor = state.get("detect.cls_preds.0.weight")
+    return len(COCO) if tensor is None or not tensor.shape else int(tensor.shape[0])
+
+
+def _class_names(
+    source: Path, count: int, file: Path | None, own: tuple[str, ...] | None
+) -> tuple[str, ...]:
+    if file is not None:
+        names = _lines(file)
+        if len(names) != count:
+            raise WeightsError(f"{file} has {len(names)} names; {source} predicts {count} classes")
+        return names
+    if own is not None and len(own) == count:
+        return own
+    return COCO if count == len(COCO) else tuple(f"class_{i}" for i in range(count))
+
+
+def _lines(file: Path) -> tuple[str, ...]:
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise WeightsError(f"{file} cannot be read as a list of class names: {error}") from error
+    return tuple(line for line in lines if line)

@@ -565,6 +565,16 @@ def test_no_message_shows_a_url_out_of_the_environment(tmp_path: Path, value: st
     assert "s3cret" not in said
 
 
+def test_no_message_shows_a_url_that_stands_where_none_belongs(tmp_path: Path) -> None:
+    url = "rtsp://u:s3cret@h/x"
+    text = f"{url}: 1\nmodel: {url}\nredis: {{{url}: 1, prefix: '{url}'}}\ncameras: ['{url}']\n"
+
+    said = mistakes(tmp_path, text)
+
+    assert len(said.splitlines()) == 5
+    assert "s3cret" not in said
+
+
 def test_nothing_that_is_printed_shows_a_password(tmp_path: Path) -> None:
     text = (
         HEAD + "redis: {url: 'redis://u:s3cret@h'}\ncameras: [{id: a, url: 'rtsp://u:s3cret@h/x'}]"

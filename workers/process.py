@@ -23,6 +23,7 @@ LOOPS = {
     "infer": "workers.infer:run",
     "publish": "workers.publish:run",
 }
+HUNG_UP = 4  # exit code: a neighbour, or the supervisor, is gone
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -36,7 +37,7 @@ def main(role: str, name: str, fd: int) -> int:
     try:
         getattr(importlib.import_module(module), function)(channel)
     except ChannelClosed:
-        return 1  # the supervisor is gone, or a neighbour whose death it will tell
+        return HUNG_UP
     except VedetteError as error:
         return _fail(channel, str(error))
     except Exception as error:  # noqa: BLE001 - the one place: the child's entry point

@@ -42,6 +42,8 @@ def _last_line(outcome: Outcome) -> str:
     if outcome.dropped:
         drops = ", ".join(f"{frames:,} {reason}" for reason, frames in outcome.dropped.items())
         text += f"; dropped: {drops}"
+    if outcome.abandoned:
+        text += f"; {outcome.abandoned:,} abandoned: Redis did not confirm them in time"
     if outcome.problems:
-        text += f"; {len(outcome.problems)} problem(s): {'; '.join(outcome.problems)}"
+        text += f"; failed: {'; '.join(outcome.problems)}"
     return text

@@ -23,6 +23,7 @@ from pipeline.channel import Channel, pair
 from pipeline.errors import ChannelClosed
 from pipeline.messages import Message, encode
 from workers import control
+from workers.process import HUNG_UP
 
 
 @dataclass(slots=True, eq=False)
@@ -59,10 +60,14 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Died:
-    """A worker's process has ended; `cause` is None when that was its own, orderly end."""
+    """A worker's process has ended; `cause` is None when that was its own, orderly end.
+
+    `hung_up`: only because the process at the other end of a socket was gone.
+    """
 
     worker: Worker
     cause: str | None
+    hung_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +145,8 @@ class Supervisor:
             if worker is None:
                 with contextlib.suppress(BlockingIOError):
                     self._wake.recv(64)
+            elif worker not in self.workers:
+                continue  # buried a moment ago
             elif key.fileobj is worker.channel:
                 yield from self._hear(worker)
             else:
@@ -168,7 +175,7 @@ class Supervisor:
         if worker.heard:
             yield from self._hear(worker)  # its last words
         self._forget(worker)
-        yield Died(worker, _cause(worker))
+        yield Died(worker, _cause(worker), worker.process.returncode == HUNG_UP)
 
     def _stop_hearing(self, worker: Worker) -> None:
         if worker.heard:
@@ -189,7 +196,7 @@ def _cause(worker: Worker) -> str | None:
     if code == 0:
         return None
     if worker.failure is not None:
-        return worker.failure
+        return f"failed: {worker.failure}"
     if code < 0:
         return f"was killed by {signal.Signals(-code).name}"
     return f"ended with exit code {code}"

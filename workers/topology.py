@@ -20,6 +20,7 @@ from config.schema import Camera
 from pipeline.channel import pair
 from pipeline.messages import Counts
 from pipeline.slots import Geometry, Slots
+from pipeline.wire import merge_drops
 from workers import control
 from workers.preflight import Plan
 from workers.supervisor import Died, Said, Signalled, Supervisor, Worker
@@ -63,9 +64,10 @@ class Outcome:
     """How a run ended."""
 
     code: int  # 0 done, 1 failed, 3 stopped with frames abandoned
-    problems: list[str]
+    problems: list[str]  # one sentence each
     frames: int
     dropped: Counts
+    abandoned: int
     seconds: float
 
 
@@ -80,6 +82,7 @@ class Run:
         self._started_at = time.time()
         self._deadline: float | None = None
         self._problems: list[str] = []
+        self._hung_up: list[str] = []
         self._stopping = False
         self._leaving = False
         self._infer_up = False
@@ -94,7 +97,7 @@ class Run:
                     case Said():
                         self._hear(event.worker, event.message)
                     case Died():
-                        self._mourn(event.worker, event.cause)
+                        self._mourn(event)
                     case Signalled():
                         self._stop(event.name)
             self._out.update(self.cameras)
@@ -245,18 +248,18 @@ class Run:
         for worker in (self._infer, self._publish):
             worker.send(control.Stop())
 
-    def _mourn(self, worker: Worker, cause: str | None) -> None:
-        if cause is None or self._leaving:
+    def _mourn(self, death: Died) -> None:
+        worker = death.worker
+        if death.cause is None or self._leaving:
             return
-        known = bool(self._problems)
-        if not (known and worker.failure is None and worker.process.returncode == 1):
-            text = f"{worker} {cause}" if worker.failure is None else f"{worker.role}: {cause}"
-            self._problems.append(text)
-            self._out.say(f"{text}; the run ends")
+        if death.hung_up:  # a consequence: whoever died first is named
+            self._hung_up.append(f"{worker} lost its neighbour")
+        else:
+            self._problems.append(f"{worker} {death.cause}")
+            self._out.say(f"{worker} {death.cause}; the run ends")
         if worker.role == "ingest":
-            self._camera(worker.name).finished = control.Finished(
-                worker.name, 0, False, "us", f"{worker} {cause}"
-            )
+            camera = self._camera(worker.name)
+            camera.finished = control.Finished(worker.name, 0, False, "us", "its process died")
         if not self._stopping:
             self._wind_down(FAILED_SECONDS)
         if worker in (self._infer, self._publish):
@@ -266,20 +269,16 @@ class Run:
         return next(camera for camera in self.cameras if camera.config.id == name)
 
     def _outcome(self) -> Outcome:
+        problems = self._problems or self._hung_up
+        abandoned = sum(camera.abandoned for camera in self.cameras)
         dropped: Counts = {}
         for camera in self.cameras:
-            for reason, frames in camera.slots.dropped().items():
-                dropped[reason] = dropped.get(reason, 0) + frames
-        abandoned = sum(camera.abandoned for camera in self.cameras)
-        if abandoned and not self._problems:
-            self._problems.append(f"{abandoned} frames abandoned: they were not confirmed in time")
-        code = 0
-        if self._problems:
-            code = 3 if abandoned and len(self._problems) == 1 else 1
+            dropped = merge_drops(dropped, camera.slots.dropped())
         return Outcome(
-            code=code,
-            problems=self._problems,
+            code=1 if problems else 3 if abandoned else 0,
+            problems=problems,
             frames=sum(camera.slots.published for camera in self.cameras),
             dropped=dropped,
+            abandoned=abandoned,
             seconds=time.time() - self._started_at,
         )

@@ -130,12 +130,14 @@ class VideoSource:
         reel = self._reel
         frames = f"{reel.pictures} frame" + "s" * (reel.pictures != 1)
         if self._live and self._admission.network:
-            return False, reel.stopped or "the camera closed the connection"
+            return False, reel.stopped or "the connection was closed"
         if reel.pictures == 0:
             return False, "not one frame of it could be decoded"
         if reel.stopped:
             return False, f"ended after {frames}: {reel.stopped}"
-        if self._admission.cut_short or reel.ends_damaged:
+        # A transport stream has no end of its own; half a picture is the only sign.
+        half = self._admission.format == "mpegts" and reel.ends_damaged
+        if self._admission.cut_short or half:
             of = f"{reel.pictures} of {reel.announced} frames" if reel.announced else frames
             return False, f"ended after {of}: the file is cut short"
         if reel.lost:

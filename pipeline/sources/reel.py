@@ -7,6 +7,7 @@ picture as it is coded.
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -66,8 +67,9 @@ class Reel:
         self.announced = self._stream.frames  # how many pictures the headers promise; 0: unknown
         # Motion JPEG over HTTP has no time stamps: when a picture arrives is when it was taken.
         self._by_arrival = self._network and self._container.format.name == "mpjpeg"
-        self._seen_keyframe = False
-        self._tainted = True  # until the first keyframe: what came before it is missing
+        self._group = 0  # packets from one keyframe to the next are a group; 0: before the first
+        self._damaged_group = -1  # the last one that was seen to be damaged
+        self._tainted = True  # of the last picture; what came before the first keyframe is missing
 
     def close(self) -> None:
         """Frees what FFmpeg holds; pictures that are still held stay valid. Never raises."""
@@ -76,10 +78,11 @@ class Reel:
     def decode(self) -> Iterator[Decoded]:
         """Every picture that can be decoded, in the order of showing."""
         for packet in self._packets():
-            packet.opaque = time.time(), self._clock()  # comes back with the packet's picture
+            self._group += packet.is_keyframe
             if packet.is_corrupt:
-                self._tainted = True
-            self._seen_keyframe |= packet.is_keyframe
+                self._damaged_group = self._group
+            # Comes back with the packet's own picture, which may be a few packets later.
+            packet.opaque = time.time(), self._clock(), self._group
             yield from self._pictures_of(packet)
             if self._still and self.pictures:
                 return
@@ -108,18 +111,26 @@ class Reel:
         except av.error.EOFError:
             return
         except av.error.FFmpegError:
-            self._tainted = self.ends_damaged = True
-            self.lost += self._seen_keyframe  # before it, there was nothing to lose
+            self.ends_damaged = True
+            self._damaged_group = self._group
+            self.lost += self._group > 0  # before a keyframe there is nothing to lose
             return
         decoded_ns = self._clock()
         for frame in frames:
             yield self._stamped(frame, decoded_ns)
 
     def _stamped(self, frame: VideoFrame, decoded_ns: int) -> Decoded:
+        stamps = frame.opaque
+        at, ns, group = (
+            stamps if isinstance(stamps, tuple) else (time.time(), decoded_ns, self._group)
+        )
+        if frame.is_corrupt:
+            self._damaged_group = group
+        # Beside its own group, a picture that is shown before a keyframe may lean on the last one.
+        leaning = self._tainted and not frame.key_frame
+        self._tainted = group <= self._damaged_group or leaning
         self.pictures += 1
         self.ends_damaged = frame.is_corrupt
-        self._tainted = frame.is_corrupt or (self._tainted and not frame.key_frame)
-        at, ns = frame.opaque if isinstance(frame.opaque, tuple) else (time.time(), decoded_ns)
         seconds = ns / 1e9 if self._by_arrival else _seconds(frame)
         return Decoded(frame, seconds, at, ns, decoded_ns, self._tainted)
 
@@ -164,6 +175,8 @@ def _open_failure(admission: Admission, error: Exception, waited: float) -> Sour
 def _read_failure(error: av.error.FFmpegError) -> str:
     if isinstance(error, (av.error.ExitError, av.error.TimeoutError)):
         return f"nothing came for {READ_SECONDS:.0f} s or more"
+    if error.errno == errno.EIO:  # how FFmpeg sees the end of an HTTP answer of unknown length
+        return "the connection was closed"
     return error.strerror or type(error).__name__
 
 

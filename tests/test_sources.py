@@ -401,6 +401,18 @@ def test_more_pixels_than_allowed_are_refused(clip: Path) -> None:
         open_source(str(clip), live=False, loop=False, max_pixels=10_000)
 
 
+def test_pictures_that_grow_beyond_the_limit_in_mid_stream_are_not_decoded(tmp_path: Path) -> None:
+    small, large = tmp_path / "small.ts", tmp_path / "large.ts"
+    encode(small, frames=5)
+    encode(large, frames=5, size=(640, 480))
+    small.write_bytes(small.read_bytes() + large.read_bytes())
+
+    assert [p.width for p in _read(small)[0]] == [160] * 5 + [640] * 5
+    with open_source(str(small), live=False, loop=False, max_pixels=50_000) as source:
+        assert [p.width for p in source] == [160] * 5
+    assert not source.complete
+
+
 @pytest.mark.parametrize("password", ["plain", "p@ss:/w?#rd", "a b'c\"d"])
 def test_no_password_is_shown(password: str) -> None:
     url = f"rtsp://admin:{password}@127.0.0.1:9/cam?token=tell"

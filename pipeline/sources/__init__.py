@@ -7,7 +7,8 @@
 
 Only opening raises (`SourceError`, or `SourceRefused` where another try cannot help). From then
 on, whatever happens ends the iteration, after every picture that could be decoded, and `complete`
-and `reason` say how. A source never sleeps: reading may wait for the network, within limits.
+and `reason` say how; `Picture.write` raises `SourceError` for a picture that cannot be converted,
+which ends nothing either. A source never sleeps: reading may wait for the network, within limits.
 """
 
 from __future__ import annotations

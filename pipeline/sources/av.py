@@ -13,6 +13,7 @@ from functools import partial
 from typing import Self
 
 import numpy as np
+from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
@@ -121,9 +122,14 @@ class VideoSource:
         """Resizes `frame` into `out`, uint8 RGB [height, width, 3] of any strides."""
         height, width = out.shape[:2]
         # One scaler: `frame.reformat` would build another with its threads for each picture.
-        scaled = self._scaler.reformat(
-            frame, width, height, "rgb24", interpolation=Interpolation.AREA, threads=1
-        )
+        try:
+            scaled = self._scaler.reformat(
+                frame, width, height, "rgb24", interpolation=Interpolation.AREA, threads=1
+            )
+        except FFmpegError as error:
+            what = f"a picture of {frame.width}x{frame.height} in {frame.format.name}"
+            text = f"{self._admission.shown}: {what} cannot be converted: {error.strerror}"
+            raise SourceError(text) from None
         np.copyto(out, np.from_dlpack(scaled.planes[0]))  # a view, without the rows' padding
 
     def _ending(self) -> tuple[bool, str]:

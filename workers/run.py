@@ -43,7 +43,7 @@ def _last_line(outcome: Outcome) -> str:
         drops = ", ".join(f"{frames:,} {reason}" for reason, frames in outcome.dropped.items())
         text += f"; dropped: {drops}"
     if outcome.abandoned:
-        text += f"; {outcome.abandoned:,} abandoned: Redis did not confirm them in time"
+        text += f"; {outcome.abandoned:,} abandoned: on their way, and never confirmed"
     if outcome.problems:
         text += f"; failed: {'; '.join(outcome.problems)}"
     return text

@@ -45,6 +45,8 @@ class Worker:
 
     def send(self, message: Message, descriptors: tuple[int, ...] = ()) -> None:
         """Tells a worker something; one that is gone is told nothing, its death comes by itself."""
+        if not self.heard:
+            return
         with contextlib.suppress(ChannelClosed):
             while not self.channel.send(message, descriptors):
                 time.sleep(0.001)

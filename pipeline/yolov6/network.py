@@ -246,7 +246,7 @@ class LiteBackbone(nn.Module):
     def __init__(self, variant: Variant) -> None:
         super().__init__()
         c, n, stage = variant.channels, variant.repeats, STAGES[variant.stage]
-        self.conv_0 = HardswishConv(3, c[0], stride=2)
+        self.conv_0 = hardswish_conv(3, c[0], stride=2)
         self.lite_effiblock_1 = stage(c[0], c[1], n[1])
         self.lite_effiblock_2 = stage(c[1], c[2], n[2])
         self.lite_effiblock_3 = stage(c[2], c[3], n[3])
@@ -265,9 +265,9 @@ class LiteNeck(nn.Module):
         super().__init__()
         *_, c3, c4, c5 = variant.channels
         c = variant.neck_channels[0]
-        self.reduce_layer0 = HardswishConv(c5, c, 1)
-        self.reduce_layer1 = HardswishConv(c4, c, 1)
-        self.reduce_layer2 = HardswishConv(c3, c, 1)
+        self.reduce_layer0 = hardswish_conv(c5, c, 1)
+        self.reduce_layer1 = hardswish_conv(c4, c, 1)
+        self.reduce_layer2 = hardswish_conv(c3, c, 1)
         self.Csp_p4 = CSPBlock(2 * c, c)
         self.Csp_p3 = CSPBlock(2 * c, c)
         self.Csp_n3 = CSPBlock(2 * c, c)
@@ -302,14 +302,14 @@ class EffiBlockS2(nn.Module):
     def __init__(self, inputs: int, middle: int, outputs: int) -> None:
         super().__init__()
         half, narrow = outputs // 2, middle // 2
-        self.conv_dw_1 = DepthwiseConv(inputs, stride=2)
-        self.conv_1 = HardswishConv(inputs, half, 1)
-        self.conv_pw_2 = HardswishConv(inputs, narrow, 1)
-        self.conv_dw_2 = DepthwiseConv(narrow, stride=2)
+        self.conv_dw_1 = depthwise_conv(inputs, stride=2)
+        self.conv_1 = hardswish_conv(inputs, half, 1)
+        self.conv_pw_2 = hardswish_conv(inputs, narrow, 1)
+        self.conv_dw_2 = depthwise_conv(narrow, stride=2)
         self.se = SqueezeExcite(narrow)
-        self.conv_2 = HardswishConv(narrow, half, 1)
-        self.conv_dw_3 = HardswishConv(outputs, outputs, depthwise=True)
-        self.conv_pw_3 = HardswishConv(outputs, outputs, 1)
+        self.conv_2 = hardswish_conv(narrow, half, 1)
+        self.conv_dw_3 = hardswish_conv(outputs, outputs, depthwise=True)
+        self.conv_pw_3 = hardswish_conv(outputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         left = self.conv_1(self.conv_dw_1(x))
@@ -324,10 +324,10 @@ class EffiBlockS1(nn.Module):
     def __init__(self, channels: int, middle: int) -> None:
         super().__init__()
         half = channels // 2
-        self.conv_pw_1 = HardswishConv(half, middle, 1)
-        self.conv_dw_1 = DepthwiseConv(middle)
+        self.conv_pw_1 = hardswish_conv(half, middle, 1)
+        self.conv_dw_1 = depthwise_conv(middle)
         self.se = SqueezeExcite(middle)
-        self.conv_1 = HardswishConv(middle, half, 1)
+        self.conv_1 = hardswish_conv(middle, half, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         passed, x = x.chunk(2, 1)
@@ -353,8 +353,8 @@ class DPBlock(nn.Module):
 
     def __init__(self, channels: int, *, stride: int = 1) -> None:
         super().__init__()
-        self.conv_dw_1 = HardswishConv(channels, channels, 5, stride=stride, depthwise=True)
-        self.conv_pw_1 = HardswishConv(channels, channels, 1)
+        self.conv_dw_1 = hardswish_conv(channels, channels, 5, stride=stride, depthwise=True)
+        self.conv_pw_1 = hardswish_conv(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.conv_pw_1(self.conv_dw_1(x))
@@ -367,10 +367,10 @@ class CSPBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         c = outputs // 2
-        self.conv_1 = HardswishConv(inputs, c, 1)
-        self.conv_2 = HardswishConv(inputs, c, 1)
-        self.conv_3 = HardswishConv(outputs, outputs, 1)
-        self.blocks = nn.ModuleDict({"conv_1": HardswishConv(c, c, 1), "conv_2": DPBlock(c)})
+        self.conv_1 = hardswish_conv(inputs, c, 1)
+        self.conv_2 = hardswish_conv(inputs, c, 1)
+        self.conv_3 = hardswish_conv(outputs, outputs, 1)
+        self.blocks = nn.ModuleDict({"conv_1": hardswish_conv(c, c, 1), "conv_2": DPBlock(c)})
 
     def forward(self, x: Tensor) -> Tensor:
         deep = self.blocks["conv_2"](self.blocks["conv_1"](self.conv_1(x)))
@@ -384,7 +384,7 @@ Activation = Callable[[Tensor], Tensor]
 MakeConv = Callable[[int], nn.Module]
 
 
-def HardswishConv(  # noqa: N802
+def hardswish_conv(
     inputs: int, outputs: int, kernel: int = 3, *, stride: int = 1, depthwise: bool = False
 ) -> Conv:
     """A convolution as Lite has it: x * relu6(x + 3) / 6."""
@@ -392,7 +392,7 @@ def HardswishConv(  # noqa: N802
     return Conv(inputs, outputs, kernel, stride=stride, depthwise=depthwise, activation=activation)
 
 
-def DepthwiseConv(channels: int, *, stride: int = 1) -> Conv:  # noqa: N802
+def depthwise_conv(channels: int, *, stride: int = 1) -> Conv:
     """A 3x3 convolution of each channel by itself, without activation."""
     return Conv(channels, channels, stride=stride, depthwise=True, activation=None)
 

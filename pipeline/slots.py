@@ -85,14 +85,23 @@ class Slots:
 
     @classmethod
     def create(cls, name: str, geometry: Geometry) -> Slots:
-        """A new anonymous file, its memory allocated for real (else: SIGBUS at the first write)."""
+        """A new anonymous file, its memory allocated for real (else: SIGBUS at the first write).
+
+        Raises VedetteError where the machine has not that much: the kernel would not refuse, it
+        would kill somebody.
+        """
+        megabytes = geometry.size // 1_000_000
+        available = _available_megabytes()
+        if megabytes > available:
+            raise VedetteError(
+                f"camera {name} needs {megabytes:,} MB for its frames, {available:,} MB are free"
+            )
         fd = os.memfd_create(f"vedette-{name}"[:200], os.MFD_CLOEXEC)
         try:
             os.posix_fallocate(fd, 0, geometry.size)
         except OSError as error:
             os.close(fd)
-            megabytes = geometry.size / 1e6
-            raise VedetteError(f"no memory for the {megabytes:.0f} MB of camera {name}") from error
+            raise VedetteError(f"no memory for the {megabytes:,} MB of camera {name}") from error
         slots = cls(fd, os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK), geometry)
         shape = (geometry.slots, geometry.height, geometry.width, int(geometry.live))
         for word, value in enumerate(shape, start=1):
@@ -241,6 +250,13 @@ class Slots:
     def _ring(self) -> None:
         if not self.geometry.live:
             os.eventfd_write(self.bell, 1)
+
+
+def _available_megabytes() -> int:
+    """What can be allocated without swapping (MemAvailable, proc_meminfo(5))."""
+    with open("/proc/meminfo", encoding="ascii") as meminfo:
+        kilobytes = next(line.split()[1] for line in meminfo if line.startswith("MemAvailable:"))
+    return int(kilobytes) // 1000
 
 
 def _fence() -> None:

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from pipeline.errors import VedetteError
+from pipeline.messages import Frame, Ticket
+from pipeline.slots import Geometry, Slots
+
+HEIGHT, WIDTH = 32, 64
+
+
+def ticket(seq: int) -> Ticket:
+    return Ticket(Frame("gate", "1-ab", seq, 0, 0.0, 0.0, 0, WIDTH, HEIGHT), 0, 0, {})
+
+
+def write(slots: Slots, seq: int) -> int:
+    slots.begin()[:] = seq % 256
+    return slots.commit(ticket(seq))
+
+
+def twin(slots: Slots) -> Slots:
+    """The same memory as another process maps it."""
+    return Slots.attach(os.dup(slots.fd), os.dup(slots.bell))
+
+
+@pytest.fixture
+def live() -> Iterator[tuple[Slots, Slots]]:
+    ingest = Slots.create("gate", Geometry(3, HEIGHT, WIDTH, live=True))
+    infer = twin(ingest)
+    yield ingest, infer
+    ingest.close()
+    infer.close()
+
+
+@pytest.fixture
+def file() -> Iterator[tuple[Slots, Slots]]:
+    ingest = Slots.create("yard", Geometry(2, HEIGHT, WIDTH, live=False))
+    infer = twin(ingest)
+    yield ingest, infer
+    ingest.close()
+    infer.close()
+
+
+def test_a_frame_is_read_as_it_was_written(live: tuple[Slots, Slots]) -> None:
+    ingest, infer = live
+    out = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+
+    number = write(ingest, 7)
+
+    assert infer.read(number, out) == ticket(7)
+    assert (out == 7).all()
+
+
+def test_a_frame_that_is_being_overwritten_is_not_read(live: tuple[Slots, Slots]) -> None:
+    ingest, infer = live
+    out = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    for seq in range(3):
+        write(ingest, seq)
+
+    ingest.begin()  # of frame 4, in the slot of frame 1
+
+    assert infer.read(1, out) is None
+    assert infer.read(2, out) == ticket(1)
+
+
+def test_frames_that_a_live_reader_skips_are_counted_as_superseded(
+    live: tuple[Slots, Slots],
+) -> None:
+    ingest, infer = live
+    for seq in range(5):
+        write(ingest, seq)
+
+    infer.count_taken(infer.sent)
+
+    assert ingest.dropped() == {"superseded": 4}
+
+
+def test_a_file_waits_for_its_slot_and_for_its_credit(file: tuple[Slots, Slots]) -> None:
+    ingest, infer = file
+    credits = 3
+
+    write(ingest, 0)
+    write(ingest, 1)
+    assert not ingest.may_write(credits)  # both slots hold frames that nobody has taken
+    infer.count_taken(1)
+    assert ingest.may_write(credits)
+    write(ingest, 2)
+    infer.count_taken(3)
+    assert not ingest.may_write(credits)  # three frames are not confirmed
+    infer.count_published(1)
+    assert ingest.may_write(credits)
+
+
+def test_whoever_moves_a_counter_rings_the_bell_of_a_file(file: tuple[Slots, Slots]) -> None:
+    ingest, infer = file
+    write(ingest, 0)
+
+    infer.count_taken(1)
+    infer.count_published(1)
+
+    assert os.eventfd_read(ingest.bell) == 2
+
+
+def test_memory_that_cannot_be_had_is_refused_in_one_sentence() -> None:
+    with pytest.raises(
+        VedetteError, match=r"camera gate needs [0-9,]+ MB for its frames, [0-9,]+ MB are"
+    ):
+        Slots.create("gate", Geometry(1 << 20, 8192, 8192, live=False))
+
+
+def test_nothing_is_left_of_a_memory_file(file: tuple[Slots, Slots]) -> None:
+    before = set(os.listdir("/proc/self/fd"))
+
+    slots = Slots.create("brief", Geometry(2, HEIGHT, WIDTH, live=False))
+    slots.close()
+
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_reader_beside_a_writer_at_full_speed_never_sees_half_a_frame() -> None:
+    slots = Slots.create("gate", Geometry(3, 256, 256, live=True))
+    script = (
+        "import sys\n"
+        "from pipeline.messages import Frame, Ticket\n"
+        "from pipeline.slots import Slots\n"
+        "slots = Slots.attach(int(sys.argv[1]), int(sys.argv[2]))\n"
+        "for seq in range(20000):\n"
+        "    slots.begin()[:] = seq % 251\n"
+        "    slots.commit(Ticket(Frame('g', 's', seq, 0, 0.0, 0.0, 0, 1, 1), 0, 0, {}))\n"
+    )
+    writer = subprocess.Popen(
+        [sys.executable, "-c", script, str(slots.fd), str(slots.bell)],
+        pass_fds=[slots.fd, slots.bell],
+    )
+    out = np.zeros((256, 256, 3), np.uint8)
+    read = 0
+    while writer.poll() is None or read == 0:
+        number = slots.sent
+        found = slots.read(number, out) if number else None
+        if found is not None:
+            read += 1
+            assert (out == found.frame.seq % 251).all()
+            assert found.frame.seq == number - 1
+
+    assert writer.returncode == 0
+    assert read > 100
+    slots.close()

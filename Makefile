@@ -2,25 +2,53 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-slow lint bench
-.DEFAULT_GOAL := test
+# make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu   torch without the CUDA libraries
+TORCH_INDEX ?=
+
+# make demo WEIGHTS=path [CLIPS="a.mp4 b.mp4"]
+WEIGHTS ?=
+CLIPS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint format bench lock
+
+help: ## what each door does
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
 
 # One install per state of the two files that decide it.
 .venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "$(PYTHON) is not Python 3.11, 3.12 or 3.13: name one, as in make setup PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
+	$(if $(TORCH_INDEX),$(BIN)/pip install --quiet -c constraints.txt --index-url $(TORCH_INDEX) torch)
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[all,dev]'
 	@touch $@
 
-setup: .venv/.installed
+setup: .venv/.installed ## make .venv and install everything, pinned (PYTHON=python3.12 picks one)
 
-lint: setup
+demo: setup ## the main job on a few clips: make demo WEIGHTS=path [CLIPS="a.mp4 b.mp4"]
+	@$(BIN)/python deploy/demo/demo.py --weights '$(WEIGHTS)' $(CLIPS)
+
+test: lint ## lint, then every test but the slow ones
+	$(BIN)/pytest -m "not slow"
+
+test-slow: setup ## the tests that take minutes (none: fine)
+	$(BIN)/pytest -m slow --timeout 1800 || [ $$? -eq 5 ]
+
+lint: setup ## formatting, rules, types, who may import whom
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint
-	$(BIN)/pytest -m "not slow"
+format: setup ## put every file into the house's form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
 
-test-slow: setup
-	$(BIN)/pytest -m slow --timeout 1800
+bench: setup ## frames/s of the network, of decoding and of the whole pipeline, in one run
+	$(BIN)/python benchmarks/bench.py
+
+lock: setup ## pin the newest versions that fit, for every Python and machine, anew
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --universal --python-version 3.11 pyproject.toml --all-extras \
+	  -c constraints.in -o constraints.txt --upgrade --no-header --no-annotate

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import queue
+import re
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,6 +29,7 @@ from pipeline.yolov6.nms import select
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _CPU_BATCH = 4  # frames: larger batches of one thread gain nothing and make everybody wait
 _GPU_STREAMS = 2
+_DEVICE = re.compile(r"cpu|cuda(:[0-9]{1,3})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +71,16 @@ class Thresholds:
 
 
 def plan(*, device: str, precision: str, max_batch: int, threads: int | None = None) -> Plan:
-    """Resolves `auto`. Raises ConfigError for a device that is not there.
+    """Resolves `auto`. Raises ConfigError for a device that is unknown or not there.
 
     `threads` on a CPU: the cores this process may use, unless given.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if not _DEVICE.fullmatch(device):
+        raise ConfigError(f"no device {device!r}; known are auto, cpu, cuda and cuda:N")
+    if precision not in ("auto", *PRECISIONS):
+        raise ConfigError(f"no precision {precision!r}; known are auto, {', '.join(PRECISIONS)}")
     target = torch.device(device)
     if target.type == "cuda":
         _check_gpu(target)
@@ -102,10 +108,12 @@ class Runner:
         input_size: tuple[int, int],
         iou: float,
         max_detections: int,
+        multi_label: bool = False,
     ) -> None:
         self.plan = plan
         self._iou = iou
         self._max_detections = max_detections
+        self._multi_label = multi_label
         self._dtype = PRECISIONS[plan.precision]
         network = network.to(plan.device, self._dtype)
         self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -157,6 +165,11 @@ class Runner:
         for future in futures:
             future.result()
 
+    def use_threads(self, count: int) -> None:
+        """Lets every batch compute on so many threads of a CPU, for comparison."""
+        for _ in range(self.plan.threads):
+            self._threads.submit(torch.set_num_threads, count).result()
+
     def close(self) -> None:
         self._threads.shutdown()
         os.close(self._bell)
@@ -187,6 +200,7 @@ class Runner:
             confidence=[threshold.confidence for threshold in thresholds],
             iou=self._iou,
             max_detections=self._max_detections,
+            multi_label=self._multi_label,
             class_ids=[threshold.class_ids for threshold in thresholds],
         )
         return [
@@ -222,4 +236,3 @@ def _cpu_precision() -> str:
     flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     words = set(flags.split())
     return "bf16" if words & {"avx512_bf16", "amx_bf16", "bf16"} else "fp32"
-

@@ -37,3 +37,42 @@ def run(file: Path, /) -> int:
     from workers.run import run as run_file
 
     return run_file(file)
+
+
+@app.command
+def bench(
+    *,
+    clip: Path,
+    weights: Path | None = None,
+    input_size: tuple[int, int] = (384, 640),
+    cameras: tuple[int, ...] = (1, 8),
+    rounds: int = 3,
+    seconds: float = 8.0,
+) -> int:
+    """Measure this machine: the network, decoding, and the whole pipeline on one clip.
+
+    Parameters
+    ----------
+    clip
+        The clip that every camera plays in a loop, at full speed.
+    weights
+        Weights to measure with. Default: YOLOv6-N with random ones.
+    input_size
+        Height and width of the network's input.
+    cameras
+        Numbers of cameras to measure with.
+    rounds
+        How often everything is measured, in turn; the medians are printed.
+    seconds
+        How long each pipeline is measured.
+    """
+    from workers.bench import bench as run_bench
+
+    return run_bench(
+        clip.absolute(),
+        weights=weights,
+        input_size=input_size,
+        cameras=cameras,
+        rounds=rounds,
+        seconds=seconds,
+    )

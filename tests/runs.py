@@ -1,0 +1,138 @@
+"""Real runs of the real command, and what they left in Redis."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import redis
+import yaml
+
+VEDETTE = str(Path(sys.executable).with_name("vedette"))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a stream: its id, and its `data` as a dict."""
+
+    id: str
+    data: dict[str, Any]
+    fields: dict[bytes, bytes]
+
+
+def write_config(
+    folder: Path, cameras: Sequence[dict[str, Any]], *, weights: Path, redis_url: str, **model: Any
+) -> Path:
+    """A config file `run.yaml` in `folder`."""
+    path = folder / "run.yaml"
+    config = {
+        "model": {"weights": str(weights), "input_size": [192, 320], **model},
+        "redis": {"url": redis_url},
+        "cameras": list(cameras),
+    }
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    return path
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Where a run of a test keeps its address and its state: not in anybody's home."""
+    return {
+        **os.environ,
+        "XDG_STATE_HOME": str(folder / "state"),
+        "XDG_RUNTIME_DIR": str(folder / "runtime"),
+    }
+
+
+def vedette(
+    folder: Path, *arguments: str | Path, timeout: float = 100
+) -> subprocess.CompletedProcess[str]:
+    """A command to its end."""
+    return subprocess.run(
+        [VEDETTE, *map(str, arguments)],
+        env=environment(folder),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+@contextlib.contextmanager
+def running(folder: Path, config: Path) -> Iterator[subprocess.Popen[str]]:
+    """`vedette run`, going on; killed at the end if the test has not ended it."""
+    process = subprocess.Popen(
+        [VEDETTE, "run", str(config)],
+        env=environment(folder),
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def entries(url: str, camera: str, stream: str = "detections") -> list[Entry]:
+    """All of a camera's stream."""
+    with redis.Redis.from_url(url, protocol=2) as client:
+        rows: Any = client.xrange(f"vedette:{{{camera}}}:{stream}")
+    return [Entry(row[0].decode(), json.loads(row[1][b"data"]), row[1]) for row in rows]
+
+
+def length(url: str, camera: str) -> int:
+    with redis.Redis.from_url(url, protocol=2) as client:
+        return int(client.xlen(f"vedette:{{{camera}}}:detections"))  # type: ignore[arg-type]
+
+
+def eventually(rule: Callable[[], object], *, within: float) -> None:
+    """Waits until `rule` holds; fails when it does not in so many seconds."""
+    deadline = time.monotonic() + within
+    while not rule():
+        assert time.monotonic() < deadline, f"did not come true within {within} s"
+        time.sleep(0.02)
+
+
+def workers_of(process: subprocess.Popen[str]) -> dict[str, int]:
+    """The process ids of a run's children: by role and name, the server as `redis`."""
+    found = {}
+    for child in children(process.pid):
+        arguments = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+        if b"workers.process" in arguments:
+            at = arguments.index(b"workers.process")
+            found[f"{arguments[at + 1].decode()}:{arguments[at + 2].decode()}"] = child
+        else:
+            found["redis"] = child
+    return found
+
+
+def children(pid: int) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(child) for child in text.split()]
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process exists and is more than a zombie that nobody has reaped."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
+
+
+@contextlib.contextmanager
+def embedded(folder: Path) -> Iterator[str]:
+    """The server of an embedded run that has ended, once more, on the data it left."""
+    from workers.embedded import EmbeddedRedis
+
+    with EmbeddedRedis(folder / "state" / "vedette" / "run" / "redis") as server:
+        yield server.url

@@ -9,6 +9,10 @@ TORCH_INDEX ?=
 WEIGHTS ?=
 CLIPS ?=
 
+# make bench [CLIPS=a.mp4] [WEIGHTS=path]: a clip of the shared data, or one made here
+MEDIA := $(or $(VEDETTE_SHARED),../shared)/media
+BENCH_CLIP = $(or $(firstword $(CLIPS)),$(firstword $(wildcard $(MEDIA)/*.mp4)),build/demo/gate.mp4)
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow lint format bench lock
 
@@ -45,8 +49,11 @@ format: setup ## put every file into the house's form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: setup ## frames/s of the network, of decoding and of the whole pipeline, in one run
-	$(BIN)/python benchmarks/bench.py
+bench: setup $(BENCH_CLIP) ## frames/s of the network, of decoding and of the whole pipeline, in one run
+	$(BIN)/vedette bench --clip $(BENCH_CLIP) $(if $(WEIGHTS),--weights '$(WEIGHTS)')
+
+build/demo/%.mp4: | setup
+	$(BIN)/python deploy/demo/clips.py build/demo $*
 
 lock: setup ## pin the newest versions that fit, for every Python and machine, anew
 	$(BIN)/pip install --quiet uv

@@ -57,10 +57,7 @@ def main() -> int:
         ):
             config = describe(find_clips(call.clips), weights, info, server.url)
             code = run(config)
-            show(
-                server.url,
-                [camera["id"] for camera in yaml.safe_load(config.read_text())["cameras"]],
-            )
+            show(server.url)
     except VedetteError as error:
         print(error, file=sys.stderr)
         return 2
@@ -130,12 +127,11 @@ def run(config: Path) -> int:
         return process.wait()
 
 
-def show(url: str, cameras: list[str]) -> None:
+def show(url: str) -> None:
     """What Redis has: the number of frames of every camera, and the surest message in full."""
     surest, example = 0.0, ""
     with redis.Redis.from_url(url) as client:
-        for camera in cameras:
-            key = f"vedette:{{{camera}}}:detections"
+        for key in sorted(key.decode() for key in client.scan_iter("vedette:*:detections")):
             messages = [fields[b"data"].decode() for _, fields in client.xrange(key)]
             detections = [json.loads(message)["detections"] for message in messages]
             count = sum(len(found) for found in detections)

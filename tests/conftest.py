@@ -1,11 +1,24 @@
-"""What many tests need: the shared data, and nothing else leaking."""
+"""What many tests need: the shared data, a Redis of their own, and nothing else leaking."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+
+from pipeline.errors import VedetteError
+from tests import servers
+from workers.embedded import find_server
+
+
+def absent(reason: str) -> NoReturn:
+    """What a test does without a thing that CI has: skips here, fails there."""
+    if os.environ.get("VEDETTE_REQUIRE_SHARED") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
@@ -14,7 +27,33 @@ def shared() -> Path:
     root = Path(os.environ.get("VEDETTE_SHARED", Path(__file__).parents[1] / ".." / "shared"))
     if root.is_dir():
         return root.resolve()
-    reason = f"no shared data at {root}: set VEDETTE_SHARED"
-    if os.environ.get("VEDETTE_REQUIRE_SHARED") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
+    absent(f"no shared data at {root}: set VEDETTE_SHARED")
+
+
+@pytest.fixture(scope="session")
+def _server_binary() -> str:
+    try:
+        return find_server()
+    except VedetteError as error:
+        absent(str(error))
+
+
+@pytest.fixture
+def redis_server(_server_binary: str) -> Iterator[servers.RedisServer]:
+    """An empty server on a Unix socket: `url`, `client()`, `kill()`, `start()`, `frozen()`."""
+    with servers.redis_server() as server:
+        yield server
+
+
+@pytest.fixture
+def kept_redis_server(_server_binary: str) -> Iterator[servers.RedisServer]:
+    """The same with an append-only file, so that it comes back with what it had."""
+    with servers.redis_server(keep=True) as server:
+        yield server
+
+
+@pytest.fixture
+def locked_redis_server(_server_binary: str) -> Iterator[servers.RedisServer]:
+    """The same with a password, which is `hunter2`; `url` does not hold it."""
+    with servers.redis_server(password="hunter2") as server:
+        yield server

@@ -12,18 +12,30 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from typing import Any, cast
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from pipeline.errors import ConfigError, SinkUnavailable, redact
+from pipeline.errors import ConfigError, SinkUnavailable
 from pipeline.sinks.window import NO_ENTRY, EntryId, Keys, Record, Window, format_id, parse_id
 
 BATCH = 50  # entries in one MULTI
 _TIMEOUT = 2.0  # seconds for one answer
 _SLOW_LANE = 60.0  # seconds between attempts that need a person to change something
+_UNREADABLE = (
+    "the Redis URL cannot be read, must be like redis://user:password@host:6379/0 "
+    "(in a password: / as %2F, # as %23, ? as %3F, @ as %40)"
+)
+_CODES: dict[type[BaseException], str] = {  # where redis-py 6 does not keep the word
+    redis.exceptions.OutOfMemoryError: "OOM",
+    redis.exceptions.ReadOnlyError: "READONLY",
+}
+_OPTIONS = frozenset(("db", "username", "password"))
+_TLS_OPTIONS = frozenset(
+    ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname")
+)
 
 
 class Stream:
@@ -139,9 +151,10 @@ def connect(url: str, *, timeout: float | None) -> redis.Redis:
     """A client that tries everything once and says what went wrong.
 
     `timeout` in seconds, None to wait for ever (a blocking reader). Raises ConfigError for a URL
-    that redis-py cannot read.
+    that redis-py cannot read, or whose options would change how we speak to the server.
     """
     try:
+        _check_options(urlsplit(url))
         return redis.Redis.from_url(
             url,
             protocol=2,  # one shape of replies on every server
@@ -149,16 +162,18 @@ def connect(url: str, *, timeout: float | None) -> redis.Redis:
             socket_timeout=timeout,
             socket_connect_timeout=_TIMEOUT,
         )
-    except ValueError as error:
-        raise ConfigError(f"redis.url: {redact(str(error))}") from None
+    except ValueError:  # its text quotes what may be a part of the password
+        raise ConfigError(_UNREADABLE) from None
 
 
 def place(url: str) -> str:
-    """Where a Redis URL points, without its credentials."""
-    parts = urlsplit(url)
-    if parts.scheme == "unix":
-        return parts.path
-    return f"{parts.hostname or 'localhost'}:{parts.port or 6379}"
+    """Where a Redis URL points, without its credentials. Raises ConfigError."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "localhost", parts.port or 6379
+    except ValueError:
+        raise ConfigError(_UNREADABLE) from None
+    return parts.path if parts.scheme == "unix" else f"{host}:{port}"
 
 
 def unavailable(error: BaseException, where: str) -> SinkUnavailable:
@@ -172,7 +187,7 @@ def unavailable(error: BaseException, where: str) -> SinkUnavailable:
         )
     if isinstance(error, redis.exceptions.NoPermissionError):
         return SinkUnavailable(
-            f"Redis at {where} does not allow this user to publish", retry_after=_SLOW_LANE
+            f"Redis at {where} does not allow this user what Vedette needs", retry_after=_SLOW_LANE
         )
     if isinstance(error, redis.TimeoutError | TimeoutError):
         return SinkUnavailable(f"Redis at {where} does not answer")
@@ -180,8 +195,28 @@ def unavailable(error: BaseException, where: str) -> SinkUnavailable:
         return SinkUnavailable(f"Redis at {where} is loading its data")
     if isinstance(error, redis.ConnectionError | OSError):
         return SinkUnavailable(f"Redis at {where} cannot be reached")
-    code = str(error).partition(" ")[0] or type(error).__name__
-    return SinkUnavailable(f"Redis at {where} refuses to store: {redact(code)}")
+    return SinkUnavailable(f"Redis at {where} refuses: {_code(error)}")
+
+
+def _code(error: BaseException) -> str:
+    """The code word of a server's refusal: OOM, READONLY, MISCONF …
+
+    redis-py takes the words that it knows out of the text, and a pipeline puts the whole command,
+    payload and all, in front of it.
+    """
+    known = getattr(error, "status_code", None) or _CODES.get(type(error))
+    word = str(error).rpartition(" caused error: ")[2].partition(" ")[0]
+    return known or (word if word.isalpha() and word.isupper() else type(error).__name__)
+
+
+def _check_options(parts: SplitResult) -> None:
+    """redis-py lets a URL's query overrule every argument, retries and timeouts included."""
+    accepted = _OPTIONS | (_TLS_OPTIONS if parts.scheme == "rediss" else frozenset())
+    for name, _ in parse_qsl(parts.query, keep_blank_values=True):
+        if name not in accepted:
+            raise ConfigError(
+                f"the Redis URL has an option that is not one of {', '.join(sorted(accepted))}"
+            )
 
 
 def _last_entry(reply: object) -> EntryId | None:

@@ -35,7 +35,7 @@ DRAIN = 40.0  # seconds from the signal on; `vedette run` gives up by itself aft
 NO_WEIGHTS = """\
 make demo needs weights: make demo WEIGHTS=path/to/checkpoint.pt (or .safetensors).
 Vedette brings none of its own yet. Two ways to get some:
-  with a network    .venv/bin/vedette weights fetch 0.4.x-n, then WEIGHTS=the file that it names
+  with a network    .venv/bin/vedette weights fetch 0.4.x-n, then WEIGHTS=0.4.x-n.safetensors
   without one       an official YOLOv6 checkpoint that you have, .pt or safetensors"""
 
 

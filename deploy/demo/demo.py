@@ -31,6 +31,7 @@ FOLDER = ROOT / "build" / "demo"
 VEDETTE = Path(sys.executable).with_name("vedette")
 PATIENCE = 75.0  # seconds; the drain and the look at Redis come on top
 DRAIN = 40.0  # seconds from the signal on; `vedette run` gives up by itself after 20
+MOST_SHOWN = 2000  # characters of a message
 
 NO_WEIGHTS = """\
 make demo needs weights: make demo WEIGHTS=path/to/checkpoint.pt (or .safetensors).
@@ -140,9 +141,8 @@ def show(url: str) -> None:
                 if found and found[0]["confidence"] > surest:
                     surest, example = found[0]["confidence"], message
     if example:
-        print(f"\ndemo: the message with the surest detection:\n\n{example}")
-    else:
-        print("demo: the network saw nothing in these clips")
+        shown = example if len(example) <= MOST_SHOWN else f"{example[:MOST_SHOWN]} …"
+        print(f"\ndemo: the message with the surest detection:\n\n{shown}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ background; plates avoid each other, the surest detection choosing first.
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,13 +46,13 @@ def draw(pixels: NDArray[np.uint8], detections: Sequence[Detection]) -> Image.Im
     font = ImageFont.load_default(max(12, round(shorter / 36)))
     for found in reversed(detections):  # the surest on top
         _outline(canvas, found, line)
-    taken: list[Plate] = []
-    for found in detections:
-        text = _label(found)
+    texts = [_label(found) for found in detections]
+    plates: list[Plate] = []
+    for found, text in zip(detections, texts, strict=True):
         _, _, right, bottom = font.getbbox(text)
         size = right + 2 * line, bottom + 2 * line
-        plate = place(found.box, size, image.size, taken)
-        taken.append(plate)
+        plates.append(place(found.box, size, image.size, plates))
+    for found, text, plate in reversed(list(zip(detections, texts, plates, strict=True))):
         fill = colour(found.class_id)
         canvas.rectangle(plate, fill=fill)
         canvas.text((plate[0] + line, plate[1] + line), text, fill=ink(fill), font=font)
@@ -79,7 +79,7 @@ def place(
     box: Sequence[float],
     size: tuple[float, float],
     picture: tuple[int, int],
-    taken: Iterable[Plate],
+    taken: Sequence[Plate],
 ) -> Plate:
     """Where a label of `size` (width, height) goes: the first free place at its box's edges.
 
@@ -89,7 +89,6 @@ def place(
     x1, y1, _, y2 = box
     width, height = size
     left = max(0.0, min(x1, picture[0] - 1 - width))
-    taken = list(taken)
     plates = [
         (left, top, left + width, top + height)
         for top in (y1 - height, y1, y2 - height, y2)

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except cyclopts.CycloptsError as error:
-        print(f"vedette: {error} See `vedette --help`.", file=sys.stderr)
+        print(f"{error} See `vedette --help`.", file=sys.stderr)
         sys.exit(2)
     except ModuleNotFoundError as error:
         if error.name not in _EXTRAS:

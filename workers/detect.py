@@ -15,9 +15,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING
 
 import msgspec
 
@@ -179,8 +178,8 @@ def _check_draw(folder: Path | None, selection: Selection) -> None:
     """Makes the folder; a drawn picture never lands where a source lies."""
     if folder is None:
         return
-    if find_spec("PIL") is None:
-        raise ConfigError("--draw needs Pillow: pip install 'vedette[draw]'")
+    import PIL  # noqa: F401 — missing, it is to be said before anything starts
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -224,17 +223,19 @@ def _open_lines(path: Path | None, selection: Selection) -> Iterator[Callable[[b
     if any(item.path is not None and item.path.resolve() == path.resolve() for item in selection):
         raise ConfigError(f"--json: {path} is one of the sources")
     try:
-        file = path.open("wb")
+        file = path.open("wb", buffering=0)  # so that closing it writes nothing, and cannot fail
     except OSError as error:
         raise ConfigError(f"--json: {path} cannot be written: {error.strerror}") from None
     with file:
         yield _writer(file, str(path))
 
 
-def _writer(file: BinaryIO, name: str) -> Callable[[bytes], None]:
+def _writer(file: IO[bytes], name: str) -> Callable[[bytes], None]:
     def write(line: bytes) -> None:
+        rest = memoryview(line)
         try:
-            file.write(line)
+            while rest:
+                rest = rest[file.write(rest) :]
             file.flush()
         except BrokenPipeError:
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -65,21 +66,39 @@ def vedette(
     )
 
 
+@dataclass(frozen=True)
+class Running:
+    """A `vedette run` that goes on."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def terminate(self) -> int:
+        """SIGTERM, and the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(25)
+
+
 @contextlib.contextmanager
-def running(folder: Path, config: Path) -> Iterator[subprocess.Popen[str]]:
+def running(folder: Path, config: Path) -> Iterator[Running]:
     """`vedette run`, going on; killed at the end if the test has not ended it."""
-    process = subprocess.Popen(
-        [VEDETTE, "run", str(config)],
-        env=environment(folder),
-        stdin=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    log = folder / "run.log"
+    with log.open("w") as stderr:
+        process = subprocess.Popen(
+            [VEDETTE, "run", str(config)],
+            env=environment(folder),
+            stdin=subprocess.DEVNULL,
+            stderr=stderr,
+        )
     try:
-        yield process
+        yield Running(process, log)
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
 
 
 def entries(url: str, camera: str, stream: str = "detections") -> list[Entry]:
@@ -102,10 +121,10 @@ def eventually(rule: Callable[[], object], *, within: float) -> None:
         time.sleep(0.02)
 
 
-def workers_of(process: subprocess.Popen[str]) -> dict[str, int]:
+def workers_of(run: Running) -> dict[str, int]:
     """The process ids of a run's children: by role and name, the server as `redis`."""
     found = {}
-    for child in children(process.pid):
+    for child in children(run.process.pid):
         arguments = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
         if b"workers.process" in arguments:
             at = arguments.index(b"workers.process")

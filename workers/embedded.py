@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 import shutil
 import socket
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 from pipeline.errors import VedetteError
-from workers.process import die_with_parent
+from workers.process import die_with
 
 _SERVERS = ("valkey-server", "redis-server")
 _START_SECONDS = 10.0
@@ -34,7 +36,7 @@ class EmbeddedRedis:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             process_group=0,
-            preexec_fn=die_with_parent,
+            preexec_fn=partial(die_with, os.getpid()),
         )
         try:
             self._wait_until_up()

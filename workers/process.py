@@ -1,4 +1,4 @@
-"""What every child does first and last: `python -m workers.process ROLE NAME FD`.
+"""What every child does first and last: `python -m workers.process ROLE NAME FD PARENT`.
 
 The role names the loop to run, resolved here in the child, so that the parent never imports what
 only a child needs. The settings come over the control socket: no secret stands on a command line.
@@ -27,8 +27,9 @@ HUNG_UP = 4  # exit code: a neighbour, or the supervisor, is gone
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
-def main(role: str, name: str, fd: int) -> int:
-    die_with_parent()
+def main(role: str, name: str, fd: int, parent: int) -> int:
+    """The exit code. `name` only tells one process from another in a listing."""
+    die_with(parent)
     faulthandler.enable()
     for quiet in (signal.SIGINT, signal.SIGTERM):
         signal.signal(quiet, signal.SIG_IGN)  # ending in order is the supervisor's business
@@ -46,11 +47,10 @@ def main(role: str, name: str, fd: int) -> int:
     return 0
 
 
-def die_with_parent() -> None:
+def die_with(parent: int) -> None:
     """SIGKILL when the parent dies, however it dies (prctl(2); Linux only)."""
-    parent = os.getppid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died in between
+    if os.getppid() != parent:  # it died before this was set up
         os._exit(1)
 
 
@@ -63,4 +63,4 @@ def _fail(channel: Channel, text: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    sys.exit(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))

@@ -125,8 +125,9 @@ class Supervisor:
         self._generations[role, name] = generation
         ours, theirs = pair()
         with theirs:
+            ids = (str(theirs.fileno()), str(os.getpid()))
             process = subprocess.Popen(
-                [sys.executable, "-m", "workers.process", role, name, str(theirs.fileno())],
+                [sys.executable, "-m", "workers.process", role, name, *ids],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, **(environment or {})},

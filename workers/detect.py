@@ -125,12 +125,12 @@ class _Report:
 
             save(self._folder / row.item.drawn(row.frame), row.pixels, detections)
         self._frames += 1
-        self._progress.update(self._ended, self._sources, self._figures())
+        self._advance()
 
     def end(self) -> None:
         """One more source has been read."""
         self._ended += 1
-        self._progress.update(self._ended, self._sources, self._figures())
+        self._advance()
 
     def fail(self, text: str) -> None:
         self.failed = True
@@ -139,6 +139,10 @@ class _Report:
     def close(self) -> None:
         seconds = time.monotonic() - self._began
         self._progress.say(f"{self._figures()}, in {seconds:.1f} s")
+
+    def _advance(self) -> None:
+        total = self._sources if self._sources > 1 else None  # how long a clip is, nobody knows
+        self._progress.update(self._ended, total, self._figures())
 
     def _figures(self) -> str:
         rate = self._frames / max(time.monotonic() - self._began, 1e-9)

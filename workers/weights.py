@@ -47,7 +47,7 @@ def list_variants() -> None:
     for name, variant in VARIANTS.items():
         parameters, flops = _cost(variant)
         size = f"{variant.input_size[0]}x{variant.input_size[1]}"
-        kind = f"{variant.backbone}, {variant.neck}, {len(variant.strides)} levels"
+        kind = f"{variant.backbone}, {variant.neck}"
         rows.append((name, size, f"{parameters / 1e6:.2f} M", f"{flops / 1e9:.2f}", kind))
     _print_rows(rows)
 

@@ -67,6 +67,40 @@ def run(file: Path, /) -> int:
 
 
 @app.command
+def tail(
+    file: Path | None = None,
+    /,
+    *,
+    redis: str | None = None,
+    prefix: str | None = None,
+    camera: Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)] = (),
+    json: Annotated[bool, _flag] = False,
+    from_start: Annotated[bool, _flag] = False,
+) -> int:
+    """Print what is being published, a line per message.
+
+    Parameters
+    ----------
+    file
+        The config file of a run. Default: the one that is going on.
+    redis
+        The URL of a server, instead of a run's.
+    prefix
+        The first part of the keys there. Default: vedette.
+    camera
+        Print this camera only; may be given several times.
+    json
+        Print the messages as they are, one JSON object per line.
+    from_start
+        Begin with everything that Redis has, instead of from now on.
+    """
+    from workers import tail as reader
+
+    place = reader.find(file, redis, prefix)
+    return reader.tail(place, camera, as_json=json, from_start=from_start)
+
+
+@app.command
 def detect(  # noqa: PLR0913 — the options of a command
     *sources: Annotated[str, Parameter(required=True)],
     weights: Path,

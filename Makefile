@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-# make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu   torch without the CUDA libraries
+# make setup TORCH_INDEX=URL   torch from another index: one without the CUDA libraries (pytorch.org)
 TORCH_INDEX ?=
 
 # make demo WEIGHTS=path [CLIPS="a.mp4 b.mp4"]

@@ -23,6 +23,8 @@ import torch
 from torch import nn
 
 from pipeline.errors import ConfigError
+from pipeline.letterbox import Letterbox
+from pipeline.messages import Detections
 from pipeline.yolov6 import load
 from pipeline.yolov6.nms import select
 
@@ -52,6 +54,15 @@ class Found:
     xyxy: np.ndarray  # float32 [n, 4]
     confidence: np.ndarray  # float32 [n]
     class_id: np.ndarray  # int16 [n]
+
+    def in_camera(self, letterbox: Letterbox) -> Detections:
+        """The same in camera pixels, clipped; a box that has no area there is left out.
+
+        An untrained head may give distances that turn a box inside out.
+        """
+        xyxy = letterbox.to_camera(self.xyxy)
+        real = (xyxy[:, 2:] > xyxy[:, :2]).all(axis=1)
+        return Detections(xyxy[real], self.confidence[real], self.class_id[real])
 
 
 @dataclass(slots=True)

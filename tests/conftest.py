@@ -10,6 +10,7 @@ from typing import NoReturn
 import pytest
 
 from pipeline.errors import VedetteError
+from pipeline.yolov6.importer import import_weights
 from tests import servers
 from workers.embedded import find_server
 
@@ -57,3 +58,21 @@ def locked_redis_server(_server_binary: str) -> Iterator[servers.RedisServer]:
     """The same with a password, which is `hunter2`; `url` does not hold it."""
     with servers.redis_server(password="hunter2") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def lite_s(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Our weights file of YOLOv6Lite-s, trained on COCO."""
+    return _imported(shared, tmp_path_factory, "lite_s")
+
+
+@pytest.fixture(scope="session")
+def lite_l(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Our weights file of YOLOv6Lite-l, trained on COCO."""
+    return _imported(shared, tmp_path_factory, "lite_l")
+
+
+def _imported(shared: Path, folders: pytest.TempPathFactory, variant: str) -> Path:
+    weights = folders.mktemp("weights") / f"{variant}.safetensors"
+    import_weights(shared / "yolov6" / "pretrained" / f"yolov6{variant}.safetensors", weights)
+    return weights

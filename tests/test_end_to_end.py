@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ import pytest
 
 from pipeline import wire
 from tests import boxes, media, runs
-from tests.servers import RedisServer, redis_server
+from tests.servers import RedisServer
+from tests.servers import redis_server as start_redis
 
 CLIPS = {"cars": ("car-detection", 377), "people": ("one-by-one-person-detection", 1394)}
 
@@ -25,14 +25,8 @@ def clip(shared: Path, camera: str) -> Path:
 
 
 @pytest.fixture
-def redis() -> Iterator[RedisServer]:
-    with redis_server(keep=True) as server:
-        yield server
-
-
-@pytest.fixture
-def redis_url(redis: RedisServer) -> str:
-    return redis.url
+def redis_url(redis_server: RedisServer) -> str:
+    return redis_server.url
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +34,7 @@ def both(shared: Path, lite_l: Path, tmp_path_factory: Any) -> dict[str, Any]:
     """One run over both clips in float32, and everything that it published."""
     folder = tmp_path_factory.mktemp("both")
     cameras = [{"id": camera, "url": str(clip(shared, camera))} for camera in CLIPS]
-    with redis_server() as server:
+    with start_redis() as server:
         config = runs.write_config(
             folder, cameras, weights=lite_l, redis_url=server.url, precision="fp32"
         )
@@ -132,26 +126,28 @@ def test_a_live_camera_beside_a_file_is_fresh_and_accounts_for_every_frame(
 
 
 def test_a_file_waits_for_a_redis_that_is_away_and_a_live_camera_does_not(
-    tmp_path: Path, shared: Path, lite_s: Path, redis: RedisServer
+    tmp_path: Path, shared: Path, lite_s: Path, kept_redis_server: RedisServer
 ) -> None:
     cameras = [
         {"id": "gate", "url": str(clip(shared, "people")), "live": True, "loop": True},
         {"id": "yard", "url": str(clip(shared, "cars"))},
     ]
-    config = runs.write_config(tmp_path, cameras, weights=lite_s, redis_url=redis.url)
+    config = runs.write_config(tmp_path, cameras, weights=lite_s, redis_url=kept_redis_server.url)
 
     with runs.running(tmp_path, config) as run:
-        runs.eventually(lambda: runs.length(redis.url, "yard") > 50, within=60)
-        redis.kill()
+        runs.eventually(lambda: runs.length(kept_redis_server.url, "yard") > 50, within=60)
+        kept_redis_server.kill()
         time.sleep(4)
-        redis.start()
-        runs.eventually(lambda: runs.length(redis.url, "yard") == 377, within=60)
+        kept_redis_server.start()
+        runs.eventually(lambda: runs.length(kept_redis_server.url, "yard") == 377, within=60)
         assert run.terminate() == 0
 
-    assert [entry.data["seq"] for entry in runs.entries(redis.url, "yard")] == [*range(377)]
-    times = [entry.data["captured_at"] for entry in runs.entries(redis.url, "gate")]
+    assert [entry.data["seq"] for entry in runs.entries(kept_redis_server.url, "yard")] == [
+        *range(377)
+    ]
+    times = [entry.data["captured_at"] for entry in runs.entries(kept_redis_server.url, "gate")]
     assert max(np.diff(times)) < 1.0  # it went on looking while Redis was away
-    _accounts_for_every_frame(redis.url, "gate")
+    _accounts_for_every_frame(kept_redis_server.url, "gate")
     assert "waiting for it" in run.said
     assert "is back" in run.said
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -39,12 +40,30 @@ def letterboxed(picture: np.ndarray) -> np.ndarray:
     return slot
 
 
-@pytest.fixture(scope="module", params=["fp32", "bf16"])
-def runner(request: pytest.FixtureRequest, lite_l: Path) -> Iterator[Runner]:
-    chosen = plan(device="cpu", precision=request.param, max_batch=4)
-    runner = open_runner(lite_l, chosen, input_size=INPUT, iou=0.45, max_detections=300)
+@contextmanager
+def runner_of(weights: Path, precision: str) -> Iterator[Runner]:
+    chosen = plan(device="cpu", precision=precision, max_batch=4)
+    runner = open_runner(weights, chosen, input_size=INPUT, iou=0.45, max_detections=300)
     yield runner
     runner.close()
+
+
+@pytest.fixture(scope="module")
+def exact(lite_l: Path) -> Iterator[Runner]:
+    with runner_of(lite_l, "fp32") as runner:
+        yield runner
+
+
+@pytest.fixture(scope="module")
+def fast(lite_l: Path) -> Iterator[Runner]:
+    with runner_of(lite_l, "bf16") as runner:
+        yield runner
+
+
+@pytest.fixture(scope="module", params=["exact", "fast"])
+def runner(request: pytest.FixtureRequest) -> Runner:
+    chosen: Runner = request.getfixturevalue(request.param)
+    return chosen
 
 
 def run(runner: Runner, pixels: list[np.ndarray], confidence: float = 0.25) -> list[Found]:
@@ -70,16 +89,14 @@ def rows(found: Found) -> list[tuple[float, ...]]:
 
 
 def test_on_the_same_pixels_the_original_network_says_the_same(
-    shared: Path, runner: Runner, pictures: list[tuple[str, int, np.ndarray]]
+    shared: Path, exact: Runner, pictures: list[tuple[str, int, np.ndarray]]
 ) -> None:
-    if runner.plan.precision != "fp32":
-        pytest.skip("float32 only: the other has its own rule")
     expected = {
         clip: json.loads((shared / "media" / "expected" / f"{clip}.lite_l.json").read_text())
         for clip in CLIPS
     }
 
-    found = run(runner, [pixels for _, _, pixels in pictures])
+    found = run(exact, [pixels for _, _, pixels in pictures])
 
     compared = 0
     for (clip, frame, _), ours in zip(pictures, found, strict=True):
@@ -94,18 +111,13 @@ def test_on_the_same_pixels_the_original_network_says_the_same(
 
 
 def test_bfloat16_sees_what_float32_sees(
-    lite_l: Path, runner: Runner, pictures: list[tuple[str, int, np.ndarray]]
+    exact: Runner, fast: Runner, pictures: list[tuple[str, int, np.ndarray]]
 ) -> None:
-    if runner.plan.precision != "bf16":
-        pytest.skip("compares bf16 with fp32")
     pixels = [picture for _, _, picture in pictures]
-    exact = plan(device="cpu", precision="fp32", max_batch=4)
-    reference = open_runner(lite_l, exact, input_size=INPUT, iou=0.45, max_detections=300)
 
-    wanted = [rows(found) for found in run(reference, pixels)]
-    given = [rows(found) for found in run(runner, pixels)]
+    wanted = [rows(found) for found in run(exact, pixels)]
+    given = [rows(found) for found in run(fast, pixels)]
 
-    reference.close()
     for first, second in ((wanted, given), (given, wanted)):
         count, found = boxes.matches(first, second)
         assert count > 30
@@ -157,3 +169,14 @@ def test_batches_side_by_side_come_back_through_their_own_futures(runner: Runner
 
     assert [len(future.result(30)) for future in futures] == [1] * runner.plan.threads
     assert runner.has_room
+
+
+def test_a_box_that_is_inside_out_or_outside_the_picture_is_left_out() -> None:
+    letterbox = Letterbox.of(768, 432, INPUT)
+    xyxy = np.array([[10, 50, 20, 40], [10, 40, 20, 50], [-9, 40, -2, 50]], np.float32)
+    found = Found(xyxy, np.array([0.9, 0.8, 0.7], np.float32), np.array([1, 2, 3], np.int16))
+
+    detections = found.in_camera(letterbox)
+
+    assert detections.class_id.tolist() == [2]
+    assert detections.confidence.tolist() == [np.float32(0.8)]

@@ -21,7 +21,6 @@ from typing import IO, TYPE_CHECKING
 import msgspec
 
 from pipeline.errors import ConfigError, SourceError, VedetteError
-from pipeline.messages import Detections
 from pipeline.sources import open_source
 from pipeline.wire import Detection, list_detections
 from pipeline.yolov6.weights import WeightsInfo, inspect
@@ -113,10 +112,7 @@ class _Report:
         self._began = time.monotonic()
 
     def emit(self, row: Row, found: Found) -> None:
-        boxes = row.letterbox.to_camera(found.xyxy)
-        detections = list_detections(
-            Detections(boxes, found.confidence, found.class_id), self._labels
-        )
+        detections = list_detections(found.in_camera(row.letterbox), self._labels)
         width, height = row.letterbox.width, row.letterbox.height
         line = Line(row.item.shown, row.frame, width, height, detections)
         self._lines(_encoder.encode(line) + b"\n")

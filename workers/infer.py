@@ -14,7 +14,7 @@ from pipeline.batching import Batcher
 from pipeline.channel import Channel
 from pipeline.errors import ChannelClosed
 from pipeline.letterbox import Letterbox
-from pipeline.messages import Counts, Detections, Ended, Ready, Result, Ticket, decoder
+from pipeline.messages import Counts, Ended, Ready, Result, Ticket, decoder
 from pipeline.runner import Found, Runner, Thresholds, open_runner, plan
 from pipeline.slots import Slots
 from pipeline.wire import merge_drops
@@ -183,7 +183,7 @@ class Inference:
         return Result(
             frame=frame,
             generation=self._generation,
-            detections=Detections(box.to_camera(found.xyxy), found.confidence, found.class_id),
+            detections=found.in_camera(box),
             dropped=row.dropped,
             decode_ns=row.ticket.decode_ns,
             written_ns=row.ticket.written_ns,

@@ -100,7 +100,6 @@ class Session:
             if _wait(self._channel, bell=self._slots.bell):
                 return False
             self._slots.quiet_bell()
-            self._slots.quiet_bell()
         return True
 
     def _write(self, picture: Picture) -> None:

@@ -218,7 +218,7 @@ class Run:
 
     def _finish(self, camera: CameraRun, message: control.Finished) -> None:
         camera.finished = message
-        text = f"{message.camera}: {message.reason} ({message.frames:,} frames)"
+        text = f"{message.camera}: {message.reason}"
         self._out.say(text)
         if message.fault is not None:
             self._problems.append(text)

@@ -67,6 +67,22 @@ def run(file: Path, /) -> int:
 
 
 @app.command
+def check(file: Path, /, *, probe: Annotated[bool, _flag] = False) -> int:
+    """Say everything that is wrong with a config file, or what it comes to.
+
+    Parameters
+    ----------
+    file
+        The config file.
+    probe
+        Also open each camera, Redis and the weights, and say what they are.
+    """
+    from workers.check import check as check_file
+
+    return check_file(file, probe=probe)
+
+
+@app.command
 def tail(
     file: Path | None = None,
     /,

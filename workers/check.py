@@ -1,0 +1,199 @@
+"""`vedette check FILE [--probe]`: what a run would do, and whether it could."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from config.schema import Camera
+from pipeline.errors import SinkUnavailable, VedetteError
+from pipeline.sinks.redis import connect, place, unavailable
+from workers.embedded import find_server
+from workers.look import look
+from workers.preflight import Plan, prepare
+
+_AT_ONCE = 8  # cameras that are opened side by side
+_ANSWER = 5.0  # seconds that Redis, or its binary, has for one answer
+_OLDEST = (5, 0)  # the first Redis with streams
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What came of opening one thing."""
+
+    what: str
+    ok: bool
+    text: str
+
+    def __str__(self) -> str:
+        return f"{'ok' if self.ok else 'failed':<6}  {self.what}: {self.text}"
+
+
+def check(path: Path, *, probe: bool) -> int:
+    """Prints what the config comes to, then, with `probe`, what its parts really are.
+
+    0, or 2 where a part failed. Raises ConfigMistakes with everything that is wrong in the file.
+    """
+    plan = prepare(path)
+    if not plan.config.redis.is_embedded:
+        connect(plan.config.redis.url.get_secret_value(), timeout=None).close()
+    for summary in _summary(path, plan):
+        print(summary)
+    if not probe:
+        return 0
+    failed = 0
+    for finding in probe_all(plan):
+        print(finding, flush=True)
+        failed += not finding.ok
+    return 2 if failed else 0
+
+
+def probe_all(plan: Plan) -> Iterator[Finding]:
+    """Opens the weights, Redis, and every camera, a bounded number of them at a time."""
+    threads = ThreadPoolExecutor(_AT_ONCE, "look")
+    try:
+        looks = [threads.submit(_probe_camera, camera) for camera in plan.config.cameras]
+        yield _finding("weights", lambda: _probe_weights(plan))
+        yield _finding("redis", lambda: _probe_redis(plan))
+        for one in looks:
+            yield one.result()
+    finally:
+        threads.shutdown(cancel_futures=True)
+
+
+def shown(url: str) -> str:
+    """A network URL for people: without credentials and query, whatever the password looks like."""
+    scheme, _, rest = url.partition("://")
+    _, at, rest = rest.rpartition("@")
+    address, question, _ = rest.partition("?")
+    return f"{scheme}://{'***@' if at else ''}{address}{'?***' if question else ''}"
+
+
+def _summary(path: Path, plan: Plan) -> Iterator[str]:
+    config, weights = plan.config, plan.weights
+    height, width = plan.input_size
+    yield f"config: {os.fsencode(path).decode('utf-8', 'replace')} has no mistakes"
+    yield (
+        f"weights: {config.model.weights}: {weights.variant} ({weights.digest}), "
+        f"{len(weights.classes)} classes, input {height} high and {width} wide"
+    )
+    auto = "auto" in (config.model.device, config.model.precision)
+    more = " (--probe says what auto comes to)" if auto else ""
+    yield f"device: {config.model.device}, precision {config.model.precision}{more}"
+    yield f"redis: {_redis(plan)}, prefix {config.redis.prefix}"
+    for camera in config.cameras:
+        yield f"camera {camera.id}: {_camera(camera)}"
+
+
+def _redis(plan: Plan) -> str:
+    if plan.config.redis.is_embedded:
+        return "embedded, starts and ends with the run"
+    return place(plan.config.redis.url.get_secret_value())
+
+
+def _camera(camera: Camera) -> str:
+    kind = "live" if camera.is_live else "file"
+    words = [kind, str(camera.file or shown(camera.url.get_secret_value()))]
+    words += ["in a loop"] if camera.loop else []
+    words += [f"at most {camera.max_fps:g} frames/s"] if camera.max_fps else []
+    words += [f"only {', '.join(camera.classes)}"] if camera.classes else []
+    return ", ".join(words)
+
+
+def _finding(what: str, probe: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what, True, probe())
+    except VedetteError as error:
+        return Finding(what, False, str(error))
+
+
+def _probe_camera(camera: Camera) -> Finding:
+    def see() -> str:
+        seen = look(camera.url.get_secret_value(), network=camera.file is None)
+        rate = f", {seen.rate:.4g} frames/s" if seen.rate else ""
+        return f"{seen.width}x{seen.height}{rate}"
+
+    return _finding(f"camera {camera.id}", see)
+
+
+def _probe_weights(plan: Plan) -> str:
+    """Loads the network, and torch with it."""
+    try:
+        from pipeline.runner import plan as plan_device
+        from pipeline.yolov6 import load
+    except ModuleNotFoundError as error:
+        raise VedetteError(f"{error.name} is not installed: pip install 'vedette[torch]'") from None
+    model = plan.config.model
+    load(model.weights)
+    device = plan_device(device=model.device, precision=model.precision, max_batch=model.max_batch)
+    return f"{plan.weights.variant} is loaded, would run on {device}"
+
+
+def _probe_redis(plan: Plan) -> str:
+    if plan.config.redis.is_embedded:
+        return _probe_binary(find_server())
+    url = plan.config.redis.url.get_secret_value()
+    with connect(url, timeout=_ANSWER) as client:
+        try:
+            began = time.monotonic()
+            client.ping()
+            client.ping()  # the first one has connected and logged in
+            answered = time.monotonic()
+            told = _told(client)
+        except (redis.RedisError, OSError) as error:
+            raise unavailable(error, place(url)) from None
+    return f"{_judge(told, place(url))}, answers in {(answered - began) * 500:.1f} ms{_risk(told)}"
+
+
+def _told(client: redis.Redis) -> dict[str, Any]:
+    """What the server says of itself; nothing where this user may not ask."""
+    told: dict[str, Any] = {}
+    try:
+        for section in ("server", "replication", "memory"):
+            told |= client.info(section)
+    except redis.exceptions.NoPermissionError:
+        return {}
+    return told
+
+
+def _judge(told: dict[str, Any], where: str) -> str:
+    """The server's name and version. Raises SinkUnavailable for one that is of no use."""
+    if not told:
+        return f"{where} (INFO is not allowed, so it is unknown what it is)"
+    name = str(told.get("server_name", "redis"))
+    version = str(told.get(f"{name}_version", told.get("redis_version", "0")))
+    mode = told.get("redis_mode", told.get("server_mode", "standalone"))
+    if mode in ("cluster", "sentinel"):
+        raise SinkUnavailable(f"Redis at {where} is part of a {mode}, must be a single server")
+    if told.get("role") == "slave":
+        raise SinkUnavailable(f"Redis at {where} is a replica, must be one that can be written to")
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if numbers < _OLDEST:
+        raise SinkUnavailable(f"Redis at {where} is of version {version}, must be 5.0 or later")
+    return f"{name} {version} at {where}"
+
+
+def _risk(told: dict[str, Any]) -> str:
+    policy = str(told.get("maxmemory_policy", ""))
+    if not policy.startswith("allkeys-"):
+        return ""
+    return f"; warning: maxmemory-policy {policy} deletes whole streams, noeviction is right"
+
+
+def _probe_binary(path: str) -> str:
+    try:
+        done = subprocess.run(
+            [path, "--version"], capture_output=True, text=True, timeout=_ANSWER, check=True
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise SinkUnavailable(f"{path} does not run: {type(error).__name__}") from None
+    words = dict(word.split("=", 1) for word in done.stdout.split() if "=" in word)
+    return f"{path} {words.get('v', '')}".rstrip()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -20,6 +23,34 @@ def absent(reason: str) -> NoReturn:
     if os.environ.get("VEDETTE_REQUIRE_SHARED") == "1":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_behind() -> Iterator[None]:
+    """No test leaves a process, a thread, a socket or a piece of memory that it did not find."""
+    before = held()
+    yield
+    deadline = time.monotonic() + 2
+    while (left := held() - before) and time.monotonic() < deadline:
+        gc.collect()
+        time.sleep(0.02)
+    assert not left, f"left behind: {', '.join(sorted(left))}"
+
+
+def held() -> set[str]:
+    """The threads, children and open sockets, pipes and anonymous files of this process."""
+    threads = {f"thread {thread.name}" for thread in threading.enumerate()}
+    found = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    children = {f"process {child}" for child in found}
+    descriptors = set()
+    for link in Path("/proc/self/fd").iterdir():
+        try:
+            target = os.readlink(link)
+        except FileNotFoundError:
+            continue
+        if target.startswith(("socket:", "pipe:", "anon_inode:", "/memfd:")):
+            descriptors.add(f"{target} as {link.name}")
+    return threads | children | descriptors
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,8 @@ import msgspec
 import redis
 
 from pipeline.errors import ConfigError, SinkUnavailable
-from pipeline.sinks.redis import connect, place, unavailable
+from pipeline.sinks.address import place
+from pipeline.sinks.redis import connect, unavailable
 from pipeline.sinks.window import NO_ENTRY, EntryId, Keys, format_id, parse_id
 from pipeline.wire import CameraMessage, DetectionsMessage, read_camera, read_detections
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 
-_USERINFO = re.compile(r"(?<=://)[^\s'\"]*@")
+_USERINFO = re.compile(r"(?<=://)\S*@")
 _SECRET_QUERY = re.compile(r"(?i)\b(pass|passwd|password|pwd|token|secret|auth|key)=[^&\s'\"]+")
 
 
@@ -55,7 +55,7 @@ class SinkUnavailable(VedetteError):
 def redact(text: str) -> str:
     """`text` without the credentials of any URL in it: `rtsp://***@host/…`, `?password=***`.
 
-    A password may itself hold `@ / : ? #`, so everything up to the last `@` before white space
-    or a quote is taken for user information.
+    A password may itself hold `@ / : ? #` and quotes, so everything up to the last `@` before
+    white space is taken for user information.
     """
     return _SECRET_QUERY.sub(r"\1=***", _USERINFO.sub("***@", text))

@@ -59,10 +59,12 @@ class Config:
         self.folder = folder
         self._weights = weights
 
-    def write(self, *cameras: str | Path, redis: str = "embedded", more: str = "") -> Path:
+    def write(
+        self, *cameras: str | Path, redis: str = "embedded", more: str = "", model: str = ""
+    ) -> Path:
         """A file with cameras a, b, c … of these sources; `more` is put into their mappings."""
         names = "abcdefghijklmnopqrstuvwxyz"
-        lines = [f"model: {{weights: {self._weights}, input_size: [192, 320]}}"]
+        lines = [f"model: {{weights: {self._weights}, input_size: [192, 320]{model}}}"]
         lines += [f"redis: {{url: '{redis}'}}", "cameras:"]
         for name, url in zip(names, cameras, strict=False):
             lines.append(f"- {{id: {name}, url: '{url}'{more}}}")
@@ -162,13 +164,22 @@ def test_what_does_not_fit_the_weights_is_a_mistake(
     assert "cameras[0].classes[1]: found 'bird', must be a class of the weights" in done.error
 
 
+def test_half_floats_on_a_cpu_are_refused_before_anything_starts(
+    config: Config, check: Checker, clip: Path
+) -> None:
+    done = check(config.write(clip, model=", device: cpu, precision: fp16"))
+
+    assert done.code == 2
+    assert "model.precision: found fp16 with device: cpu, must be auto, fp32" in done.error
+
+
 def test_a_redis_url_that_would_change_how_we_speak_is_refused(
     config: Config, check: Checker, clip: Path
 ) -> None:
     done = check(config.write(clip, redis="redis://:hunter2@localhost?socket_timeout=1"))
 
     assert done.code == 2
-    assert done.error.startswith("the Redis URL has an option that is not one of")
+    assert "cams.yaml:2: redis.url: the Redis URL has an option that is not one" in done.error
 
 
 # Probing

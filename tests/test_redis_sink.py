@@ -10,7 +10,8 @@ import pytest
 import redis
 
 from pipeline.errors import ConfigError, SinkUnavailable
-from pipeline.sinks.redis import BATCH, RedisSink, Stream, connect, place
+from pipeline.sinks.address import place
+from pipeline.sinks.redis import BATCH, RedisSink, Stream, connect
 from pipeline.sinks.window import Keys
 from tests.published import ended, frame
 from tests.servers import Proxy, RedisServer, free_port, redis_server

@@ -15,7 +15,8 @@ import redis
 
 from config.schema import Camera
 from pipeline.errors import SinkUnavailable, VedetteError
-from pipeline.sinks.redis import connect, place, unavailable
+from pipeline.sinks.address import place
+from pipeline.sinks.redis import connect, unavailable
 from workers.embedded import find_server
 from workers.look import look
 from workers.preflight import Plan, prepare
@@ -43,8 +44,6 @@ def check(path: Path, *, probe: bool) -> int:
     0, or 2 where a part failed. Raises ConfigMistakes with everything that is wrong in the file.
     """
     plan = prepare(path)
-    if not plan.config.redis.is_embedded:
-        connect(plan.config.redis.url.get_secret_value(), timeout=None).close()
     for summary in _summary(path, plan):
         print(summary)
     if not probe:

@@ -8,7 +8,8 @@ from pathlib import Path
 from config.errors import ConfigMistakes, Mistake
 from config.load import Loaded, check_files, load
 from config.schema import Camera, Config
-from pipeline.errors import WeightsError
+from pipeline.errors import ConfigError, WeightsError
+from pipeline.sinks.address import check_url
 from pipeline.yolov6.weights import WeightsInfo, inspect
 
 
@@ -30,7 +31,7 @@ class Plan:
 def prepare(path: Path) -> Plan:
     """The plan of a config file. Raises ConfigMistakes with everything that is wrong with it."""
     loaded = load(path)
-    mistakes = check_files(loaded)
+    mistakes = check_files(loaded) + _contradictions(loaded)
     weights = None
     if not any(mistake.field == "model.weights" for mistake in mistakes):
         try:
@@ -42,6 +43,21 @@ def prepare(path: Path) -> Plan:
     if mistakes or weights is None:
         raise ConfigMistakes(path, mistakes)
     return Plan(loaded.config, weights, loaded.config.model.input_size or weights.input_size)
+
+
+def _contradictions(loaded: Loaded) -> list[Mistake]:
+    """What the config alone shows, once it is read."""
+    mistakes = []
+    model, redis = loaded.config.model, loaded.config.redis
+    if model.precision == "fp16" and model.device == "cpu":
+        text = "found fp16 with device: cpu, must be auto, fp32 or bf16 there"
+        mistakes.append(loaded.mistake(("model", "precision"), text))
+    if not redis.is_embedded:
+        try:
+            check_url(redis.url.get_secret_value())
+        except ConfigError as error:
+            mistakes.append(loaded.mistake(("redis", "url"), str(error)))
+    return mistakes
 
 
 def _misfits(loaded: Loaded, weights: WeightsInfo) -> list[Mistake]:

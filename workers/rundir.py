@@ -66,9 +66,31 @@ class RunDirectory:
 def read_address(name: str) -> Address | None:
     """The address of the run of this name that goes on, None when there is none."""
     try:
-        return msgspec.json.decode((_runtime() / name / "run.json").read_bytes(), type=Address)
+        data = (_runtime() / name / "run.json").read_bytes()
+        address = msgspec.json.decode(data, type=Address)
     except (FileNotFoundError, msgspec.MsgspecError):
         return None
+    return address if is_going_on(address) else None
+
+
+def runs() -> dict[str, Address]:
+    """The runs of this user that go on, by name."""
+    try:
+        names = [path.name for path in _runtime().iterdir()]
+    except FileNotFoundError:
+        return {}
+    return {name: address for name in names if (address := read_address(name))}
+
+
+def is_going_on(address: Address) -> bool:
+    """Whether the run's process is still there: one that was killed leaves its address behind."""
+    try:
+        os.kill(address.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _runtime() -> Path:

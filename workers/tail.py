@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import sys
@@ -117,7 +116,7 @@ class _Listener:
     def _end_with(self, run: Address, *, patience: float) -> None:
         """Its server ends a moment before the run itself does."""
         deadline = time.monotonic() + patience
-        while _is_going_on(run):
+        while rundir.is_going_on(run):
             if time.monotonic() >= deadline:
                 return
             time.sleep(0.02)
@@ -147,13 +146,13 @@ def _of_file(file: Path) -> Place:
         cameras = tuple(camera.id for camera in config.cameras)
         return Place(config.redis.url.get_secret_value(), config.redis.prefix, cameras)
     run = read_address(config.name)
-    if run is None or not _is_going_on(run):
+    if run is None:
         raise VedetteError(f"no run of {file} is going on, and its Redis ends with it; {_START}")
     return Place(run.redis, run.prefix, run.cameras, run)
 
 
 def _of_only_run() -> Place:
-    runs = _runs()
+    runs = rundir.runs()
     if not runs:
         raise VedetteError(f"no run is going on here; {_START}")
     if len(runs) > 1:
@@ -161,25 +160,6 @@ def _of_only_run() -> Place:
         raise ConfigError(f"{len(runs)} runs are going on here, {names}: name the config FILE")
     (run,) = runs.values()
     return Place(run.redis, run.prefix, run.cameras, run)
-
-
-def _runs() -> dict[str, Address]:
-    """The runs of this user that are going on, by name."""
-    with contextlib.suppress(OSError):
-        found = {path.name: read_address(path.name) for path in rundir._runtime().iterdir()}
-        return {name: run for name, run in found.items() if run and _is_going_on(run)}
-    return {}
-
-
-def _is_going_on(run: Address) -> bool:
-    """A run that was killed leaves its address behind."""
-    try:
-        os.kill(run.pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def _check_cameras(cameras: Sequence[str], known: Sequence[str]) -> None:

@@ -12,30 +12,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from typing import Any, cast
-from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from pipeline.errors import ConfigError, SinkUnavailable
+from pipeline.sinks.address import UNREADABLE, check_url, place
 from pipeline.sinks.window import NO_ENTRY, EntryId, Keys, Record, Window, format_id, parse_id
 
 BATCH = 50  # entries in one MULTI
 _TIMEOUT = 2.0  # seconds for one answer
 _SLOW_LANE = 60.0  # seconds between attempts that need a person to change something
-_UNREADABLE = (
-    "the Redis URL cannot be read, must be like redis://user:password@host:6379/0 "
-    "(in a password: / as %2F, # as %23, ? as %3F, @ as %40)"
-)
 _CODES: dict[type[BaseException], str] = {  # where redis-py 6 does not keep the word
     redis.exceptions.OutOfMemoryError: "OOM",
     redis.exceptions.ReadOnlyError: "READONLY",
 }
-_OPTIONS = frozenset(("db", "username", "password"))
-_TLS_OPTIONS = frozenset(
-    ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname")
-)
 
 
 class Stream:
@@ -153,8 +145,8 @@ def connect(url: str, *, timeout: float | None) -> redis.Redis:
     `timeout` in seconds, None to wait for ever (a blocking reader). Raises ConfigError for a URL
     that redis-py cannot read, or whose options would change how we speak to the server.
     """
+    check_url(url)
     try:
-        _check_options(urlsplit(url))
         return redis.Redis.from_url(
             url,
             protocol=2,  # one shape of replies on every server
@@ -163,17 +155,7 @@ def connect(url: str, *, timeout: float | None) -> redis.Redis:
             socket_connect_timeout=_TIMEOUT,
         )
     except ValueError:  # its text quotes what may be a part of the password
-        raise ConfigError(_UNREADABLE) from None
-
-
-def place(url: str) -> str:
-    """Where a Redis URL points, without its credentials. Raises ConfigError."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "localhost", parts.port or 6379
-    except ValueError:
-        raise ConfigError(_UNREADABLE) from None
-    return parts.path if parts.scheme == "unix" else f"{host}:{port}"
+        raise ConfigError(UNREADABLE) from None
 
 
 def unavailable(error: BaseException, where: str) -> SinkUnavailable:
@@ -207,16 +189,6 @@ def _code(error: BaseException) -> str:
     known = getattr(error, "status_code", None) or _CODES.get(type(error))
     word = str(error).rpartition(" caused error: ")[2].partition(" ")[0]
     return known or (word if word.isalpha() and word.isupper() else type(error).__name__)
-
-
-def _check_options(parts: SplitResult) -> None:
-    """redis-py lets a URL's query overrule every argument, retries and timeouts included."""
-    accepted = _OPTIONS | (_TLS_OPTIONS if parts.scheme == "rediss" else frozenset())
-    for name, _ in parse_qsl(parts.query, keep_blank_values=True):
-        if name not in accepted:
-            raise ConfigError(
-                f"the Redis URL has an option that is not one of {', '.join(sorted(accepted))}"
-            )
 
 
 def _last_entry(reply: object) -> EntryId | None:

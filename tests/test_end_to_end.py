@@ -267,7 +267,7 @@ def test_a_camera_reports_only_its_classes_at_its_threshold_and_rate(
     tmp_path: Path, shared: Path, lite_s: Path, redis_url: str
 ) -> None:
     camera = {"id": "cars", "url": str(clip(shared, "cars"))}
-    thin = camera | {"id": "thin", "confidence": 0.5, "classes": ["car"], "max_fps": 2}
+    thin = camera | {"id": "thin", "confidence": 0.35, "classes": ["car"], "max_fps": 6}
     config = runs.write_config(tmp_path, [camera, thin], weights=lite_s, redis_url=redis_url)
 
     done = runs.vedette(tmp_path, "run", config)
@@ -275,16 +275,16 @@ def test_a_camera_reports_only_its_classes_at_its_threshold_and_rate(
     assert done.returncode == 0, done.stderr
     everything = {entry.data["seq"]: entry.data for entry in runs.entries(redis_url, "cars")}
     published = [entry.data for entry in runs.entries(redis_url, "thin")]
-    assert 59 <= len(published) <= 62  # 30.1 s at two frames a second
+    assert 178 <= len(published) <= 183  # 30.1 s at six frames a second
     _accounts_for_every_frame(redis_url, "thin")
     for message in published:
         wanted = [
             detection
             for detection in everything[message["seq"]]["detections"]
-            if detection["label"] == "car" and detection["confidence"] > 0.5
+            if detection["label"] == "car" and detection["confidence"] > 0.35
         ]
         assert len(message["detections"]) == len(wanted)
-        assert message["model"]["confidence"] == 0.5
+        assert message["model"]["confidence"] == 0.35
     assert sum(len(message["detections"]) for message in published) > 5
 
 

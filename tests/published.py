@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import redis
+
 from pipeline.messages import Counts
-from pipeline.wire import CameraMessage, Detection, DetectionsMessage, Model, Timing
+from pipeline.wire import (
+    CameraMessage,
+    Detection,
+    DetectionsMessage,
+    Model,
+    Timing,
+    to_json,
+    traceparent,
+)
 
 MODEL = Model("0.4.x-n", "0123456789ab", (384, 640), 0.25)
 
@@ -51,3 +63,32 @@ def ended(
         dropped=dropped or {},
         complete=True,
     )
+
+
+def add(
+    client: redis.Redis,
+    *messages: DetectionsMessage | CameraMessage,
+    prefix: str = "vedette",
+    maxlen: int | None = None,
+) -> None:
+    """Writes messages as the contract says, with nothing of the publisher's own code.
+
+    A session `7-ab` is a file's: its frames have the ids 7-1, 7-2 …
+    """
+    pipeline = client.pipeline(transaction=True)
+    for message in messages:
+        fields: dict[Any, Any] = {"schema": message.schema, "data": to_json(message)}
+        key = f"{prefix}:{{{message.camera}}}"
+        if isinstance(message, CameraMessage):
+            pipeline.xadd(f"{key}:events", fields)
+            continue
+        fields["traceparent"] = traceparent(message.camera, message.session, message.seq)
+        place = f"{message.session.partition('-')[0]}-{message.seq + 1}"
+        pipeline.xadd(
+            f"{key}:detections",
+            fields,
+            id=place,
+            maxlen=maxlen,
+            approximate=False,
+        )
+    pipeline.execute()

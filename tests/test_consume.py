@@ -14,39 +14,29 @@ import redis
 
 from pipeline.consume import Entry, Notice, follow
 from pipeline.errors import ConfigError, SinkUnavailable
-from pipeline.sinks.redis import RedisSink, Stream
-from pipeline.sinks.window import Keys
 from pipeline.wire import CameraMessage, DetectionsMessage, to_json, traceparent
+from tests import published
 from tests.published import ended, frame
 from tests.servers import RedisServer
 from tests.servers import redis_server as serve
 
 
 class Publisher:
-    """Files' streams, written by the sink itself."""
+    """Files' streams, written as the contract says."""
 
     def __init__(self, server: RedisServer, prefix: str = "vedette") -> None:
-        self._sink = RedisSink(server.url)
+        self._server = server
         self._prefix = prefix
-        self._streams: dict[str, Stream] = {}
 
     def __enter__(self) -> Publisher:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._sink.close()
+        pass
 
     def publish(self, *messages: DetectionsMessage | CameraMessage) -> None:
-        for message in messages:
-            camera = message.camera
-            if camera not in self._streams:
-                keys = Keys.of(self._prefix, camera)
-                self._streams[camera] = self._sink.open(keys, live=False, maxlen=None, limit=None)
-                self._sink.step_in(self._streams[camera])
-            self._streams[camera].window.append(message)
-        for stream in self._streams.values():
-            while len(stream.window):
-                self._sink.write(stream)
+        with self._server.client() as client:
+            published.add(client, *messages, prefix=self._prefix)
 
 
 @contextmanager
@@ -172,7 +162,7 @@ def test_what_cannot_be_read_is_said_and_does_not_stop_the_rest(redis_server: Re
         client.xadd(key, {"data": b'{"schema": "\xff'}, id="1-3")
         client.xadd(key, {"data": '{"x":' + "[" * 100_000}, id="1-4")
     with Publisher(redis_server) as publisher:
-        publisher.publish(frame(0))
+        publisher.publish(frame(0, session="2-ab"))
 
     with reading(redis_server, notice=notices.append) as entries:
         assert take(entries, 1) == [("gate", 0)]
@@ -222,8 +212,8 @@ def test_a_restart_of_redis_is_survived_and_said_and_nothing_comes_twice(
 def test_a_silent_redis_is_noticed(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.consume._BLOCK", 0.1)
-    monkeypatch.setattr("pipeline.consume._MARGIN", 0.2)
+    monkeypatch.setattr("pipeline.consume.streams.BLOCK", 0.1)
+    monkeypatch.setattr("pipeline.consume.streams.MARGIN", 0.2)
     notices: list[Notice] = []
     with Publisher(redis_server) as publisher:
         publisher.publish(frame(0))
@@ -242,8 +232,8 @@ def test_a_silent_redis_is_noticed(
 def test_frames_that_redis_lost_and_gets_again_do_not_come_twice(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.consume._LOOK", 0.0)
-    monkeypatch.setattr("pipeline.consume._BLOCK", 0.05)
+    monkeypatch.setattr("pipeline.consume.streams.LOOK", 0.0)
+    monkeypatch.setattr("pipeline.consume.streams.BLOCK", 0.05)
     with Publisher(redis_server) as publisher, redis_server.client() as client:
         publisher.publish(*(frame(seq) for seq in range(3)))
         with reading(redis_server) as entries:
@@ -262,8 +252,8 @@ def test_frames_that_redis_lost_and_gets_again_do_not_come_twice(
 def test_a_stream_that_is_begun_anew_is_read_from_its_start(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.consume._LOOK", 0.0)
-    monkeypatch.setattr("pipeline.consume._BLOCK", 0.05)
+    monkeypatch.setattr("pipeline.consume.streams.LOOK", 0.0)
+    monkeypatch.setattr("pipeline.consume.streams.BLOCK", 0.05)
     notices: list[Notice] = []
     with Publisher(redis_server) as publisher, redis_server.client() as client:
         publisher.publish(*(frame(seq) for seq in range(5)))
@@ -280,7 +270,7 @@ def test_a_stream_that_is_begun_anew_is_read_from_its_start(
 def test_who_waits_is_told_that_there_is_nothing_new(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.consume._BLOCK", 0.05)
+    monkeypatch.setattr("pipeline.consume.streams.BLOCK", 0.05)
 
     class Enough(Exception):
         pass

@@ -16,10 +16,8 @@ import msgspec
 import pytest
 
 from pipeline.consume import Entry
-from pipeline.sinks.redis import RedisSink
-from pipeline.sinks.window import Keys
 from pipeline.wire import CameraMessage, DetectionsMessage, to_json
-from tests.published import ended, frame
+from tests.published import add, ended, frame
 from tests.servers import RedisServer
 from workers.cli import main
 from workers.rundir import Address, RunDirectory
@@ -45,12 +43,8 @@ def process() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def publish(server: RedisServer, *messages: DetectionsMessage | CameraMessage) -> None:
-    sink = RedisSink(server.url)
-    for message in messages:
-        stream = sink.open(Keys.of("vedette", message.camera), live=True, maxlen=None, limit=None)
-        stream.window.append(message)
-        sink.write(stream)
-    sink.close()
+    with server.client() as client:
+        add(client, *messages)
 
 
 def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,23 @@
+"""Reading what is published.
+
+`follow` is for one reader that keeps its own place: every entry behind it, as they come.
+`Consumer` and `AsyncConsumer` are for services: Redis keeps the place of their group, an entry is
+theirs until they say that it is done, and what they do not get comes as a `Gap` or as `Lost`.
+"""
+
+from __future__ import annotations
+
+from pipeline.consume.entries import Entry, Gap, Lag, Lost, Notice, Raw, log_notice
+from pipeline.consume.following import follow, follow_raw
+
+__all__ = [
+    "Entry",
+    "Gap",
+    "Lag",
+    "Lost",
+    "Notice",
+    "Raw",
+    "follow",
+    "follow_raw",
+    "log_notice",
+]

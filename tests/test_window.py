@@ -73,8 +73,8 @@ def test_a_live_id_is_above_the_last_one_whatever_the_clock_says(last: tuple[int
 
 def test_a_files_id_is_its_epoch_and_the_frames_number() -> None:
     window = Window(KEYS, limit=None, epoch=3)
-    for seq in (0, 1, 5):
-        window.append(frame(seq))
+    for seq, dropped in ((0, 0), (1, 0), (5, 3)):
+        window.append(frame(seq, dropped={"max_fps": dropped} if dropped else {}))
 
     assert ids(window.attempt(50, 1_000)) == ["3-1", "3-2", "3-6"]
 

@@ -1,202 +1,334 @@
 """Publishing to Redis Streams: explicit ids, one writer per key, in order, MULTI/EXEC batches.
 
-The protocol, per camera: on every (re)connection read the last id of both streams; what we sent and
-Redis has is confirmed, the rest is sent again, byte for byte. A batch is one MULTI/EXEC, so it is
-there whole or not at all. Once a stream exists, NOMKSTREAM turns its vanishing into a nil reply.
-redis-py's own retries are off: its default client made four entries out of one XADD when replies
-were lost (redis-py #3554).
+The protocol, per camera:
+
+    step in   take the lease, and in the same moment read the last id of both streams: what we sent
+              and Redis has is confirmed; what it had and lost is sent again, byte for byte
+    write     one batch in one MULTI/EXEC under the lease: it is there whole or not at all
+    anything  a refusal, a lost answer, a lease or a stream that vanished: step in again
+
+Once a stream exists, NOMKSTREAM turns its vanishing into a nil reply. Stepping in writes the lease,
+which voids whatever is still on its way on a connection that was given up (`fence.py`).
 """
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import cast
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from pipeline.errors import ConfigError, SinkUnavailable
-from pipeline.sinks.address import UNREADABLE, check_url, place
-from pipeline.sinks.window import NO_ENTRY, EntryId, Keys, Record, Window, format_id, parse_id
+from pipeline.sinks.address import place
+from pipeline.sinks.budget import Budget
+from pipeline.sinks.connection import Command, Link
+from pipeline.sinks.connection import connect as connect
+from pipeline.sinks.fence import Fence
+from pipeline.sinks.jobs import Job, position, to_fields
+from pipeline.sinks.lanes import (
+    SLOW_LANE,
+    StreamRefused,
+    Unavailable,
+    code_of,
+    is_below_top,
+)
+from pipeline.sinks.lanes import unavailable as unavailable
+from pipeline.sinks.lease import RENEW, Lease, Owner
+from pipeline.sinks.stream import Stream as Stream
+from pipeline.sinks.stream import hash_of, holds, last_entry, xadd
+from pipeline.sinks.window import NO_ENTRY, EntryId, Keys, Record, Window, format_id
 
 BATCH = 50  # entries in one MULTI
+FUTURE = 60.0  # seconds by which a last id may be ahead of the clock before it is said
 _TIMEOUT = 2.0  # seconds for one answer
-_SLOW_LANE = 60.0  # seconds between attempts that need a person to change something
-_CODES: dict[type[BaseException], str] = {  # where redis-py 6 does not keep the word
-    redis.exceptions.OutOfMemoryError: "OOM",
-    redis.exceptions.ReadOnlyError: "READONLY",
-}
-
-
-class Stream:
-    """One camera's two Redis streams as this publisher sees them."""
-
-    def __init__(self, keys: Keys, *, live: bool, maxlen: int | None, limit: int | None) -> None:
-        self.window = Window(keys, limit=limit)
-        self.live = live
-        self.maxlen = maxlen
-        self.in_step = False  # we know what Redis has
-        self.exists: dict[str, bool] = {}
+_TRIES = 3  # to take a lease that others reach for as well
+_LAST_ID: EntryId = (2**64 - 1, 2**64 - 1)
 
 
 class RedisSink:
     """One connection, and the streams that are written over it. Not thread-safe.
 
-    `write` raises SinkUnavailable whenever Redis does not take a batch; calling it again later is
-    always right.
+    `step_in` and `write` raise SinkUnavailable whenever Redis does not take a batch; calling them
+    again later is always right. They raise StreamRefused (LeaseTaken is one) where only this
+    camera has to stop. `clock` gives seconds since 1970; `notice` takes sentences for a person.
     """
 
-    def __init__(self, url: str, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        owner: Owner | None = None,
+        clock: Callable[[], float] = time.time,
+        notice: Callable[[str], None] = lambda _: None,
+        budget: Budget | None = None,
+    ) -> None:
         self.place = place(url)
         self._url = url
+        self._owner = owner or Owner.here()
         self._clock = clock
-        self._client: redis.Redis | None = None
+        self._notice = notice
+        self._budget = budget or Budget()
+        self._fence: Fence | None = None
         self._streams: list[Stream] = []
+        self._most = BATCH  # fewer while answers do not come in time
+        self._login_at = 0.0  # monotonic: not before
+        self._has_trimmed = False  # since the last batch that was taken
+        self._said: set[str] = set()
 
-    def open(self, keys: Keys, *, live: bool, maxlen: int | None, limit: int | None) -> Stream:
-        """A camera's streams, not yet looked at; see `step_in`."""
-        stream = Stream(keys, live=live, maxlen=maxlen, limit=limit)
+    def open(
+        self,
+        keys: Keys,
+        *,
+        live: bool,
+        maxlen: int | None,
+        limit: int | None,
+        job: str | None = None,
+        again: bool = False,
+    ) -> Stream:
+        """A camera's streams, not yet looked at; see `step_in`.
+
+        `job` (a file's) is a digest of all that decides its results; None is like no other job.
+        `again`: from the start, even if that job has been done; once per run.
+        """
+        window = Window(keys, limit=limit)
+        lease = Lease(keys.owner, keys.camera, self._owner)
+        asked = None if live else Job(job, self._owner.token, again)
+        stream = Stream(window, lease, asked, maxlen)
         self._streams.append(stream)
+        self._budget.join(window)
         return stream
 
     def step_in(self, stream: Stream) -> int:
-        """Learns what Redis has of this camera; how many unconfirmed frames it turned out to have.
+        """Makes the camera ours and learns what Redis has of it.
 
-        A file's stream without an epoch begins the one after the last.
+        Returns how many unconfirmed frames it turned out to have. A file has its `position` after
+        it. Raises LeaseTaken where another process publishes this camera.
         """
         if stream.in_step:
             return 0
-        keys = stream.window.keys
-        try:
-            client = self._connected()
-            pipeline = client.pipeline(transaction=False)
-            pipeline.xinfo_stream(keys.detections)
-            pipeline.xinfo_stream(keys.events)
-            replies = pipeline.execute(raise_on_error=False)
-            last = {
-                key: _last_entry(reply)
-                for key, reply in zip((keys.detections, keys.events), replies, strict=True)
-            }
-        except (redis.RedisError, OSError) as error:
-            raise self._unavailable(error) from None
-        stream.exists = {key: entry is not None for key, entry in last.items()}
-        frames = stream.window.confirm_up_to({key: e or NO_ENTRY for key, e in last.items()})
-        if not stream.live and stream.window.epoch is None:
-            stream.window.epoch = stream.window.last[keys.detections][0] + 1
-        stream.in_step = True
+        self._budget.settle(None)
+        with self._speaking(stream):
+            last, stored = self._claim(stream)
+            self._compare(stream, last)
+            if stream.job is not None:
+                self._take_position(stream, stream.job, last, stored)
+        frames = stream.window.confirm_up_to(last, time.monotonic())
+        stream.in_step = stream.met = True
         return frames
 
     def write(self, stream: Stream) -> int:
-        """Sends the next batch of a camera's window; how many frames are confirmed by it."""
-        frames = self.step_in(stream)
-        batch = stream.window.attempt(BATCH, int(self._clock() * 1000))
-        if not batch:
+        """Sends the next batch of a camera's window; how many frames are newly confirmed.
+
+        0 with a window that is not empty: the lease or a stream has vanished; call it again.
+        """
+        if not stream.in_step and (frames := self.step_in(stream)):
             return frames
-        try:
-            replies = self._execute(stream, batch)
-        except (redis.RedisError, OSError) as error:
-            raise self._unavailable(error) from None
-        for record, reply in zip(batch, replies, strict=True):
-            if isinstance(reply, Exception):
-                raise self._unavailable(reply) from None
-            if reply is None:  # NOMKSTREAM: the stream has vanished
+        batch = stream.window.attempt(self._most, int(self._clock() * 1000))
+        if not batch:
+            return 0
+        with self._speaking(stream):
+            answers = self._connected().transact(stream.lease, self._commands(stream, batch))
+            if answers is None or not self._is_taken(stream, batch, answers):
                 stream.in_step = False
-            stream.exists[record.key] = reply is not None
-        return frames + (stream.window.confirm() if stream.in_step else 0)
+                return 0
+        stream.lease.renewed = time.monotonic()
+        self._most, self._has_trimmed = min(BATCH, self._most * 2), False
+        frames = stream.window.confirm(time.monotonic())
+        self._budget.settle(time.monotonic())
+        return frames
+
+    def renew(self) -> list[Stream]:
+        """Signs of life for all leases that need one. To be called every second or so, idle too.
+
+        Returns the streams that must be written (or stepped into) again, because Redis has lost
+        something or the lease is gone. Raises SinkUnavailable.
+        """
+        due = time.monotonic() - RENEW
+        streams = [s for s in self._streams if s.in_step and s.lease.renewed <= due]
+        if streams:
+            existing = [[key for key, there in s.exists.items() if there] for s in streams]
+            with self._speaking(None):
+                whole = self._connected().renew([s.lease for s in streams], existing)
+            for stream, is_whole in zip(streams, whole, strict=True):
+                stream.in_step = is_whole
+                stream.lease.renewed = time.monotonic()
+            self._budget.settle(time.monotonic())
+        return [stream for stream in self._streams if stream.met and not stream.in_step]
+
+    def close_stream(self, stream: Stream) -> None:
+        """Lets go of a camera: of its lease, where Redis can be told, and of its records."""
+        self._streams.remove(stream)
+        self._budget.leave(stream.window)
+        self._release(stream)
 
     def close(self) -> None:
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        """Lets go of all cameras and of the connection."""
+        for stream in list(self._streams):
+            self.close_stream(stream)
+        self._drop()
 
-    def _execute(self, stream: Stream, batch: list[Record]) -> list[object]:
-        pipeline = self._connected().pipeline(transaction=True)
-        for record in batch:
-            pipeline.xadd(
-                record.key,
-                cast(dict[Any, Any], record.fields),
-                id=format_id(record.id),
-                maxlen=stream.maxlen if record.is_frame else None,
-                approximate=True,
-                nomkstream=stream.exists.get(record.key, False),
+    # ── stepping in ───────────────────────────────────────────────────────────────────────────
+
+    def _claim(self, stream: Stream) -> tuple[dict[str, EntryId], dict[str, str]]:
+        """Takes the lease; the last ids and the job's hash of that very moment."""
+        fence, keys, lease = self._connected(), stream.window.keys, stream.lease
+        for _ in range(_TRIES):
+            lease.judge(*fence.look(lease), time.monotonic())
+            answers = fence.take(
+                lease,
+                ("XINFO", "STREAM", keys.detections),
+                ("XINFO", "STREAM", keys.events),
+                ("HGETALL", keys.job),
             )
-        replies: list[object] = pipeline.execute(raise_on_error=False)
-        return replies
+            if answers is not None:
+                lease.renewed = time.monotonic()
+                names = (keys.detections, keys.events)
+                found = {k: last_entry(a) for k, a in zip(names, answers[:2], strict=True)}
+                stream.exists = {key: entry is not None for key, entry in found.items()}
+                return {key: entry or NO_ENTRY for key, entry in found.items()}, hash_of(answers[2])
+        raise Unavailable(f"Redis at {self.place} gives {lease.key} to others all the time")
 
-    def _connected(self) -> redis.Redis:
-        if self._client is None:
-            self._client = connect(self._url, timeout=_TIMEOUT)
-            self._client.ping()
-        return self._client
+    def _compare(self, stream: Stream, last: dict[str, EntryId]) -> None:
+        """What it means that a stream is further than we know, or further than the clock."""
+        window = stream.window
+        soon = int((self._clock() + FUTURE) * 1000)
+        for key, entry in last.items():
+            counts_time = stream.live or key == window.keys.events
+            if entry == _LAST_ID:
+                raise StreamRefused(f"{key} has used up its ids: delete it")
+            if counts_time and entry[0] > soon:
+                self._say_once(
+                    f"the last entry of {key} is {(entry[0] - soon) / 1000 + FUTURE:.0f} s in the "
+                    "future: its time is kept, and counting goes on from it"
+                )
+            if stream.met and entry > window.last[key]:
+                if not counts_time:
+                    raise StreamRefused(f"{key} has been published further by another process")
+                self._renumber(stream, key, entry)
 
-    def _unavailable(self, error: BaseException) -> SinkUnavailable:
-        """Drops the connection: from here on nobody knows what Redis has."""
-        self.close()
+    def _renumber(self, stream: Stream, key: str, last: EntryId) -> None:
+        """Somebody else has written: our unconfirmed records below that are in, or never will be.
+
+        Those that are not get new ids.
+        """
+        sent = [r for r in stream.window.unconfirmed if r.key == key and r.id <= last]
+        ids = [format_id(record.id) for record in sent]
+        found = self._connected().ask(*(("XRANGE", key, one, one) for one in ids)) if ids else []
+        absent = {r.id for r, entries in zip(sent, found, strict=True) if not holds(entries, r)}
+        stream.window.renumber(absent, key)
+
+    def _take_position(
+        self, stream: Stream, job: Job, last: dict[str, EntryId], stored: dict[str, str]
+    ) -> None:
+        window, keys = stream.window, stream.window.keys
+        found = stream.position or position(job, stored, last[keys.detections], self._clock())
+        if stored.get("epoch") != str(found.epoch) or stored.get("session") != found.session:
+            fields: Command = ("HSET", keys.job, *to_fields(job, found))
+            if self._connected().transact(stream.lease, [fields]) is None:
+                raise Unavailable(f"Redis at {self.place} has let {stream.lease.key} run out")
+        stream.position = found
+        if window.epoch is None:
+            window.epoch, window.job = found.epoch, job.digest
+            window.expected = max(window.expected, found.next_seq)
+
+    # ── writing ───────────────────────────────────────────────────────────────────────────────
+
+    def _commands(self, stream: Stream, batch: list[Record]) -> list[Command]:
+        commands = [xadd(record, stream) for record in batch]
+        if stream.job is not None and any(record.finishes for record in batch):
+            commands.append(("HSET", stream.window.keys.job, "finished", "1"))
+        return commands
+
+    def _is_taken(self, stream: Stream, batch: list[Record], answers: list[object]) -> bool:
+        """Whether Redis has all of it; otherwise stepping in shows what it has."""
+        for record, answer in zip(batch, answers, strict=False):
+            stream.exists[record.key] = answer is not None
+            if isinstance(answer, redis.RedisError) and not is_below_top(answer):
+                raise answer
+        return not any(a is None or isinstance(a, redis.RedisError) for a in answers)
+
+    def _make_room(self) -> None:
+        """Trims our own live streams to the very number, once until a batch is taken again."""
+        if self._has_trimmed or self._fence is None:
+            return
+        self._has_trimmed = True
+        trims: list[Command] = [
+            ("XTRIM", stream.window.keys.detections, "MAXLEN", stream.maxlen)
+            for stream in self._streams
+            if stream.live and stream.in_step and stream.maxlen is not None
+        ]
+        if trims:
+            self._fence.ask(*trims)
+
+    # ── the connection ────────────────────────────────────────────────────────────────────────
+
+    def _connected(self) -> Fence:
+        if self._fence is None:
+            wait = self._login_at - time.monotonic()
+            if wait > 0:
+                raise Unavailable(
+                    f"Redis at {self.place} refuses the login; the next one is in {wait:.0f} s",
+                    lane="configuration",
+                    retry_after=wait,
+                )
+            self._fence = Fence(Link(self._url, timeout=_TIMEOUT))
+            self._look_at_policy(self._fence)
+        return self._fence
+
+    def _look_at_policy(self, fence: Fence) -> None:
+        with suppress(redis.exceptions.NoPermissionError):
+            (memory,) = fence.ask(("INFO", "memory"))
+            policy = re.search(rb"maxmemory_policy:(allkeys-\w+)", cast(bytes, memory))
+            if policy is not None:
+                self._say_once(
+                    f"Redis at {self.place} has maxmemory-policy {policy[1].decode()}, which may "
+                    "throw whole streams away: set noeviction"
+                )
+
+    @contextmanager
+    def _speaking(self, stream: Stream | None) -> Iterator[None]:
+        """Turns redis-py's errors into ours, and drops a connection that is of no more use."""
+        try:
+            yield
+        except (redis.RedisError, OSError) as error:
+            if stream is not None and code_of(error) == "WRONGTYPE":
+                stream.in_step = False
+                keys = stream.window.keys
+                raise StreamRefused(f"a key of {keys.camera!r} is no stream: WRONGTYPE") from None
+            raise self._failed(error) from None
+
+    def _failed(self, error: BaseException) -> Unavailable:
+        said = unavailable(error, self.place)
+        if said.lane == "capacity":
+            with suppress(redis.RedisError, OSError):
+                self._make_room()
+                return said
+        if isinstance(error, redis.TimeoutError):
+            self._most = max(1, self._most // 2)
+        if said.lane == "configuration":
+            self._login_at = time.monotonic() + SLOW_LANE
+        self._drop()
+        return said
+
+    def _drop(self) -> None:
+        """From here on nobody knows what Redis has."""
+        if self._fence is not None:
+            self._fence.close()
+            self._fence = None
         for stream in self._streams:
             stream.in_step = False
-        return unavailable(error, self.place)
 
+    def _release(self, stream: Stream) -> None:
+        if self._fence is None or not stream.in_step:
+            return
+        try:
+            self._fence.transact(stream.lease, [("DEL", stream.lease.key)])
+        except (redis.RedisError, OSError):
+            self._drop()  # it runs out by itself
 
-def connect(url: str, *, timeout: float | None) -> redis.Redis:
-    """A client that tries everything once and says what went wrong.
-
-    `timeout` in seconds, None to wait for ever (a blocking reader). Raises ConfigError for a URL
-    that redis-py cannot read, or whose options would change how we speak to the server.
-    """
-    check_url(url)
-    try:
-        return redis.Redis.from_url(
-            url,
-            protocol=2,  # one shape of replies on every server
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=timeout,
-            socket_connect_timeout=_TIMEOUT,
-        )
-    except ValueError:  # its text quotes what may be a part of the password
-        raise ConfigError(UNREADABLE) from None
-
-
-def unavailable(error: BaseException, where: str) -> SinkUnavailable:
-    """A library's exception as one sentence, in the lane that its cause belongs to.
-
-    Only the leading code word of a server's answer is kept: the rest may quote the payload.
-    """
-    if isinstance(error, redis.AuthenticationError):
-        return SinkUnavailable(
-            f"Redis at {where} refuses the user or password", retry_after=_SLOW_LANE
-        )
-    if isinstance(error, redis.exceptions.NoPermissionError):
-        return SinkUnavailable(
-            f"Redis at {where} does not allow this user what Vedette needs", retry_after=_SLOW_LANE
-        )
-    if isinstance(error, redis.TimeoutError | TimeoutError):
-        return SinkUnavailable(f"Redis at {where} does not answer")
-    if isinstance(error, redis.exceptions.BusyLoadingError):
-        return SinkUnavailable(f"Redis at {where} is loading its data")
-    if isinstance(error, redis.ConnectionError | OSError):
-        return SinkUnavailable(f"Redis at {where} cannot be reached")
-    return SinkUnavailable(f"Redis at {where} refuses: {_code(error)}")
-
-
-def _code(error: BaseException) -> str:
-    """The code word of a server's refusal: OOM, READONLY, MISCONF …
-
-    redis-py takes the words that it knows out of the text, and a pipeline puts the whole command,
-    payload and all, in front of it.
-    """
-    known = getattr(error, "status_code", None) or _CODES.get(type(error))
-    word = str(error).rpartition(" caused error: ")[2].partition(" ")[0]
-    return known or (word if word.isalpha() and word.isupper() else type(error).__name__)
-
-
-def _last_entry(reply: object) -> EntryId | None:
-    """The last id of an XINFO STREAM reply, None for a key that does not exist."""
-    if isinstance(reply, dict):
-        return parse_id(reply["last-generated-id"])
-    if isinstance(reply, redis.ResponseError) and "no such key" in str(reply):
-        return None
-    if isinstance(reply, Exception):
-        raise reply
-    raise redis.ResponseError("XINFO")
+    def _say_once(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self._notice(text)

@@ -7,16 +7,23 @@ theirs until they say that it is done, and what they do not get comes as a `Gap`
 
 from __future__ import annotations
 
+from pipeline.consume.asynchronous import AsyncConsumer
+from pipeline.consume.consumer import Consumer
 from pipeline.consume.entries import Entry, Gap, Lag, Lost, Notice, Raw, log_notice
 from pipeline.consume.following import follow, follow_raw
+from pipeline.consume.steps import Item, Settings
 
 __all__ = [
+    "AsyncConsumer",
+    "Consumer",
     "Entry",
     "Gap",
+    "Item",
     "Lag",
     "Lost",
     "Notice",
     "Raw",
+    "Settings",
     "follow",
     "follow_raw",
     "log_notice",

@@ -32,8 +32,8 @@ class Standing:
     delivered: EntryId  # the last entry that the group was given
     length: int
     waiting: int | None  # entries ever added behind `delivered`
-    trimmed: int | None  # entries that have left the stream since it began
-    readers: int
+    trimmed: int | None  # entries that have left the stream at its old end since it began
+    readers: int  # consumers that the group has had
 
 
 def seen(entry: Entry) -> Seen | None:
@@ -84,28 +84,32 @@ def behind_a_trim(entry: Entry, last: Seen | None, standing: Standing | None) ->
     the last look at the stream, before the message was read.
     """
     message = entry.message
-    if isinstance(message, CameraMessage) or (standing and standing.trimmed == 0):
+    if isinstance(message, CameraMessage):
         return []
     if last is not None and last.session == message.session:
         frames = _first_frame(message) - last.seq - 1
-        alone = standing is not None and standing.readers == 1
+        alone = standing is not None and standing.readers <= 1
         return [_gap(entry, "trimmed", frames if alone else None)] if frames > 0 else []
-    frames_or_none = None if standing is None else _never_delivered(entry, message, standing)
-    return [] if frames_or_none == 0 else [_gap(entry, "trimmed", frames_or_none)]
+    gaps = [] if last is None else [_gap(entry, "session", None)]
+    lost = None if standing is None else _never_delivered(entry, message, standing)
+    return gaps if lost == 0 else [*gaps, _gap(entry, "trimmed", lost)]
 
 
 def _never_delivered(entry: Entry, message: DetectionsMessage, standing: Standing) -> int | None:
     """How many entries left the stream between the last that the group had and this one."""
-    entry_id = parse_id(entry.id)
-    if standing.first != entry_id or standing.delivered >= entry_id:
+    entry_id, first = parse_id(entry.id), _first_frame(message)
+    if standing.first not in (None, entry_id) or standing.delivered >= entry_id:
         return None  # the stream has moved on since
+    if standing.trimmed == 0:
+        return first  # not 0: the stream begins in the middle of a session
+    if standing.delivered == NO_ENTRY:
+        return first if standing.trimmed is None else standing.trimmed
     if standing.waiting is not None:
         return max(0, standing.waiting - standing.length)
-    first = _first_frame(message)
     epoch, count = standing.delivered
     if entry_id == (epoch, message.seq + 1):  # a file's id holds the number of its frame
         return max(0, first - count)
-    return first if standing.delivered == NO_ENTRY else None
+    return None
 
 
 def _first_frame(message: DetectionsMessage) -> int:

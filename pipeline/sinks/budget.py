@@ -17,7 +17,7 @@ class Budget:
 
     def __init__(self, *, seconds: float = SECONDS, limit: int = BYTES) -> None:
         self._seconds = seconds
-        self._limit = limit
+        self.limit = limit
         self._windows: list[Window] = []
 
     def join(self, window: Window) -> None:
@@ -37,7 +37,7 @@ class Budget:
             for window in self._windows:
                 while (since := window.kept_since) is not None and since < now - self._seconds:
                     window.forget_oldest()
-        excess = sum(window.size for window in self._windows) - self._limit
+        excess = sum(window.size for window in self._windows) - self.limit
         while excess > 0:
             holding = [window for window in self._windows if window.kept_since is not None]
             if not holding:
@@ -47,4 +47,4 @@ class Budget:
 
     def _share(self) -> None:
         for window in self._windows:
-            window.limit_bytes = self._limit // len(self._windows)
+            window.limit_bytes = self.limit // len(self._windows)

@@ -175,7 +175,7 @@ Device = Annotated[
 Precision = Annotated[Literal["auto", "fp32", "bf16", "fp16"], Accepts("auto, fp32, bf16 or fp16")]
 BatchSize = Annotated[int, _NUMBER, Field(ge=1, le=1024), Accepts("a whole number from 1 to 1024")]
 MostDetections = Annotated[
-    int, _NUMBER, Field(ge=1, le=30_000), Accepts("a whole number from 1 to 30000")
+    int, _NUMBER, Field(ge=1, le=4000), Accepts("a whole number from 1 to 4000")
 ]
 StreamLength = Annotated[
     int, _NUMBER, Field(ge=1, le=1_000_000_000), Accepts("a whole number from 1 to 1000000000")

@@ -20,7 +20,9 @@ import msgspec
 from pipeline.errors import ChannelClosed
 from pipeline.messages import Message, encode
 
-MAX_MESSAGE = 1 << 17  # bytes; a result of 300 boxes is 7 kB
+MAX_MESSAGE = (
+    1 << 17
+)  # bytes; a result of 4,000 boxes, the most that a config may ask for, is 88 kB
 MAX_DESCRIPTORS = 8
 _BUFFER = 1 << 20  # asked for; the kernel grants net.core.wmem_max (208 kB by default) twice over
 
@@ -54,13 +56,16 @@ class Channel:
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> bool:
         """Whether the message has left; False when the peer is behind and the buffer is full.
 
-        Raises ChannelClosed when the peer is gone.
+        Raises ChannelClosed when the peer is gone, ValueError for a message that is too long.
         """
+        data = encode(message)
+        if len(data) > MAX_MESSAGE:
+            raise ValueError(f"a {type(message).__name__} of {len(data)} bytes is too long to send")
         try:
             if descriptors:
-                socket.send_fds(self._socket, [encode(message)], descriptors)
+                socket.send_fds(self._socket, [data], descriptors)
             else:
-                self._socket.send(encode(message))
+                self._socket.send(data)
         except BlockingIOError:
             return False
         except (BrokenPipeError, ConnectionError) as error:
@@ -96,13 +101,18 @@ class Channel:
             )
         except BlockingIOError:
             return None, []
-        except ConnectionError as error:
-            raise ChannelClosed("the sending process is gone") from error
-        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-            raise ChannelClosed(f"a message is longer than {MAX_MESSAGE} bytes")
+        except ConnectionResetError:
+            # It closed without reading what we had sent. The kernel says so before it hands out
+            # what the peer itself had sent, and says it once: its last words come next.
+            return self.receive_with_descriptors()
         if not data:
             raise ChannelClosed("the sending process is gone")
-        return self._decoder.decode(data), descriptors
+        try:
+            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+                raise ChannelClosed(f"the sending process sent more than {MAX_MESSAGE} bytes")
+            return self._decoder.decode(data), descriptors
+        except msgspec.DecodeError as error:
+            raise ChannelClosed("the sending process sent what is no message here") from error
 
     def has_unread(self) -> bool:
         """Whether the peer has yet to read something that was sent (SIOCOUTQ, unix(7)).

@@ -33,7 +33,14 @@ class WeightsError(VedetteError):
 
 
 class SourceError(VedetteError):
-    """A camera or file that cannot be read, or whose end is missing."""
+    """A camera or file that cannot be read, or whose end is missing.
+
+    `fault` is who is to blame: network, camera (or the file in its place), decoder.
+    """
+
+    def __init__(self, text: str, *, fault: str = "camera") -> None:
+        super().__init__(text)
+        self.fault = fault
 
 
 class SourceRefused(SourceError):

@@ -1,10 +1,9 @@
 """One camera's memory file: slots of pixels, and its counters; every number has one writer.
 
     offset   what                                        written by
-    0        magic, slots, height, width, live           the supervisor, once
     512      arrived, sent, dropped[reason]              ingest
-    1024     taken, inferred, dropped[reason]            infer
-    1536     published, dropped[reason]                  publish
+    1024     taken, read, inferred, dropped[reason]      infer
+    1536     received, published, dropped[reason]        publish
     2048     dropped[reason]                             the supervisor
     4096     a record of 1 kB per slot:                  ingest
                begin │ end │ length │ ticket
@@ -21,6 +20,12 @@ A reader copies and then looks again: if `begin` is still n, what it copied is f
 Lameter, "Effective synchronization on Linux/NUMA systems", 2005). Nobody waits for anybody, and a
 process that is killed leaves no lock behind.
 
+Every frame is somewhere, each place counted by who holds it:
+
+    arrived = published + dropped + in flight
+    in flight = in slots (sent - taken) + in batches (read - inferred)
+                + in the socket (inferred - received) + in the window (received - published - shed)
+
 A live camera writes into its three slots in turn and never asks. A file waits: for the slot (infer
 has `taken` the frame that lies there) and for credit (`published` is not too far behind); whoever
 moves one of these adds to the `bell`, an eventfd, so that ingest can sleep on it.
@@ -29,22 +34,25 @@ moves one of these adds to the `bell`, an eventfd, so that ingest can sleep on i
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import math
 import mmap
 import os
 import threading
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
-from pipeline.errors import VedetteError
+from pipeline.errors import ChannelClosed, VedetteError
 from pipeline.messages import Counts, Ticket, decoder, encode
 
-REASONS = ("superseded", "too_old", "max_fps", "skipped", "crash", "window")
+REASONS = ("superseded", "too_old", "max_fps", "skipped", "undecodable", "crash", "window")
 
-_MAGIC = 0x5645_4445_5454_4501
 _INGEST, _INFER, _PUBLISH, _SUPERVISOR = 64, 128, 192, 256  # in words of 8 bytes
 _DROPS = 8  # words from the start of a section to its table of reasons
 _RECORDS, _RECORD = 4096, 1024  # bytes
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 _PAGE = 4096
 
 _tickets = decoder(Ticket)
@@ -61,12 +69,16 @@ class Geometry:
     live: bool
 
     @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return self.slots, self.height, self.width, 3
+
+    @property
     def pixels_at(self) -> int:
         return -(-(_RECORDS + self.slots * _RECORD) // _PAGE) * _PAGE
 
     @property
     def size(self) -> int:
-        return self.pixels_at + self.slots * self.height * self.width * 3
+        return self.pixels_at + math.prod(self.shape)
 
 
 class Slots:
@@ -78,10 +90,9 @@ class Slots:
         self.geometry = geometry
         self._memory = mmap.mmap(fd, geometry.size)
         self._words = memoryview(self._memory).cast("Q")
-        shape = (geometry.slots, geometry.height, geometry.width, 3)
         self.pixels = np.frombuffer(
-            self._memory, np.uint8, int(np.prod(shape)), geometry.pixels_at
-        ).reshape(shape)
+            self._memory, np.uint8, math.prod(geometry.shape), geometry.pixels_at
+        ).reshape(geometry.shape)
 
     @classmethod
     def create(cls, name: str, geometry: Geometry) -> Slots:
@@ -96,27 +107,25 @@ class Slots:
             raise VedetteError(
                 f"camera {name} needs {megabytes:,} MB for its frames, {available:,} MB are free"
             )
-        fd = os.memfd_create(f"vedette-{name}"[:200], os.MFD_CLOEXEC)
+        fd = os.memfd_create(f"vedette-{name}"[:200], os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.posix_fallocate(fd, 0, geometry.size)
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
         except OSError as error:
             os.close(fd)
             raise VedetteError(f"no memory for the {megabytes:,} MB of camera {name}") from error
-        slots = cls(fd, os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK), geometry)
-        shape = (geometry.slots, geometry.height, geometry.width, int(geometry.live))
-        for word, value in enumerate(shape, start=1):
-            slots._words[word] = value
-        slots._words[0] = _MAGIC
-        return slots
+        return cls(fd, os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK), geometry)
 
     @classmethod
-    def attach(cls, fd: int, bell: int) -> Slots:
-        """The file behind a descriptor that came over a control socket; owns both descriptors."""
-        with mmap.mmap(fd, _PAGE) as first, memoryview(first) as view, view.cast("Q") as words:
-            magic, slots, height, width, live = words[:5].tolist()
-        if magic != _MAGIC:
-            raise VedetteError("a descriptor that is no memory file of this version arrived")
-        return cls(fd, bell, Geometry(slots, height, width, bool(live)))
+    def attach(cls, fd: int, bell: int, geometry: Geometry) -> Slots:
+        """The file behind a descriptor that came over a control socket; owns both descriptors.
+
+        `geometry` comes from the supervisor too, never from the file: whoever writes pixels there
+        may have been taken over. Its size is sealed, so nobody can make a reader fault.
+        """
+        if os.fstat(fd).st_size != geometry.size:
+            raise VedetteError("a memory file that is not of the size it should have arrived")
+        return cls(fd, bell, geometry)
 
     def close(self) -> None:
         """Unmaps the file and closes its descriptors; arrays into `pixels` must be gone by now."""
@@ -167,7 +176,11 @@ class Slots:
     # ── infer ─────────────────────────────────────────────────────────────────────────────────
 
     def read(self, number: int, out: np.ndarray) -> Ticket | None:
-        """Copies frame `number` to `out` (uint8 [height, width, 3]); None if it is overwritten."""
+        """Copies frame `number` to `out` (uint8 [height, width, 3]); None if it is overwritten.
+
+        Raises ChannelClosed where there is no ticket beside the pixels: the writer is not to be
+        trusted any more.
+        """
         at = self._record(number)
         if self._words[at + 1] != number:
             return None
@@ -177,7 +190,10 @@ class Slots:
         _fence()
         if self._words[at] != number:
             return None
-        return _tickets.decode(ticket)  # type: ignore[no-any-return]
+        try:
+            return _tickets.decode(ticket)  # type: ignore[no-any-return]
+        except msgspec.DecodeError as error:
+            raise ChannelClosed("a memory file holds what is no ticket") from error
 
     def count_taken(self, number: int) -> None:
         """Frame `number` has been copied, and what lay before it will not be."""
@@ -187,14 +203,20 @@ class Slots:
         self._words[_INFER] = number
         self._ring()
 
-    def count_inferred(self) -> None:
+    def count_read(self) -> None:
         self._words[_INFER + 1] += 1
+
+    def count_inferred(self) -> None:
+        self._words[_INFER + 2] += 1
 
     # ── publish ───────────────────────────────────────────────────────────────────────────────
 
+    def count_received(self) -> None:
+        self._words[_PUBLISH] += 1
+
     def count_published(self, frames: int) -> None:
         """Redis has confirmed this many more frames; their credits go back to ingest."""
-        self._words[_PUBLISH] += frames
+        self._words[_PUBLISH + 1] += frames
         self._ring()
 
     def count_publish_drop(self, reason: str, frames: int) -> None:
@@ -215,12 +237,16 @@ class Slots:
         return self._words[_INFER]
 
     @property
-    def inferred(self) -> int:
-        return self._words[_INFER + 1]
-
-    @property
     def published(self) -> int:
-        return self._words[_PUBLISH]
+        return self._words[_PUBLISH + 1]
+
+    def in_flight(self) -> int:
+        """Frames between their slot and Redis, counted where they are."""
+        read, inferred = self._words[_INFER + 1], self._words[_INFER + 2]
+        received = self._words[_PUBLISH]
+        shed = self._words[_PUBLISH + _DROPS + REASONS.index("window")]
+        in_slots, in_batches = self.sent - self.taken, read - inferred
+        return in_slots + in_batches + (inferred - received) + (received - self.published - shed)
 
     def dropped(self) -> Counts:
         """Frames dropped so far, by reason, by whomever; reasons without any are left out."""

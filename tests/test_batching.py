@@ -19,7 +19,7 @@ def test_a_full_batch_goes_at_once() -> None:
         batches.offer(camera, 0)
 
     assert batches.wait_ns(0) == 0
-    assert batches.take(0) == ["a", "b", "c", "d"]
+    assert batches.take() == ["a", "b", "c", "d"]
     assert batches.wait_ns(0) is None
 
 
@@ -29,7 +29,7 @@ def test_a_lonely_frame_goes_after_max_wait_and_never_waits_for_a_given_camera()
 
     assert batches.wait_ns(12 * MS) == 3 * MS
     assert batches.wait_ns(15 * MS) == 0
-    assert batches.take(15 * MS) == ["a"]
+    assert batches.take() == ["a"]
 
 
 def test_a_camera_that_offers_much_cannot_starve_one_that_offers_little() -> None:
@@ -38,7 +38,7 @@ def test_a_camera_that_offers_much_cannot_starve_one_that_offers_little() -> Non
         batches.offer("file", 0)
     batches.offer("gate", 0)
 
-    assert batches.take(0) == ["file", "gate", "file", "file"]
+    assert batches.take() == ["file", "gate", "file", "file"]
 
 
 def test_cameras_take_turns_from_batch_to_batch() -> None:
@@ -46,7 +46,7 @@ def test_cameras_take_turns_from_batch_to_batch() -> None:
     for camera in "abc" * 2:
         batches.offer(camera, 0)
 
-    assert [batches.take(0) for _ in range(3)] == [["a", "b"], ["c", "a"], ["b", "c"]]
+    assert [batches.take() for _ in range(3)] == [["a", "b"], ["c", "a"], ["b", "c"]]
 
 
 def test_a_withdrawn_camera_is_in_no_batch() -> None:
@@ -57,4 +57,14 @@ def test_a_withdrawn_camera_is_in_no_batch() -> None:
     batches.withdraw("a")
 
     assert len(batches) == 1
-    assert batches.take(5 * MS) == ["b"]
+    assert batches.take() == ["b"]
+
+
+def test_what_is_left_over_has_waited_since_it_was_offered() -> None:
+    batches = batcher(max_batch=2)
+    for now_ms in (0, 1, 2):
+        batches.offer("a", now_ms * MS)
+
+    batches.take()
+
+    assert batches.wait_ns(4 * MS) == 3 * MS

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from pipeline.errors import VedetteError
+from pipeline.errors import ChannelClosed, VedetteError
 from pipeline.messages import Frame, Ticket
 from pipeline.slots import Geometry, Slots
 
@@ -26,7 +26,7 @@ def write(slots: Slots, seq: int) -> int:
 
 def twin(slots: Slots) -> Slots:
     """The same memory as another process maps it."""
-    return Slots.attach(os.dup(slots.fd), os.dup(slots.bell))
+    return Slots.attach(os.dup(slots.fd), os.dup(slots.bell), slots.geometry)
 
 
 @pytest.fixture
@@ -128,8 +128,9 @@ def test_a_reader_beside_a_writer_at_full_speed_never_sees_half_a_frame() -> Non
     script = (
         "import sys\n"
         "from pipeline.messages import Frame, Ticket\n"
-        "from pipeline.slots import Slots\n"
-        "slots = Slots.attach(int(sys.argv[1]), int(sys.argv[2]))\n"
+        "from pipeline.slots import Geometry, Slots\n"
+        "geometry = Geometry(3, 256, 256, live=True)\n"
+        "slots = Slots.attach(int(sys.argv[1]), int(sys.argv[2]), geometry)\n"
         "for seq in range(20000):\n"
         "    slots.begin()[:] = seq % 251\n"
         "    slots.commit(Ticket(Frame('g', 's', seq, 0, 0.0, 0.0, 0, 1, 1), 0, 0, {}))\n"
@@ -151,3 +152,38 @@ def test_a_reader_beside_a_writer_at_full_speed_never_sees_half_a_frame() -> Non
     assert writer.returncode == 0
     assert read > 100
     slots.close()
+
+
+def test_a_hostile_writer_can_neither_shrink_the_file_nor_hide_its_ticket(
+    live: tuple[Slots, Slots],
+) -> None:
+    ingest, infer = live
+    out = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    number = write(ingest, 7)
+
+    with pytest.raises(PermissionError):
+        os.ftruncate(ingest.fd, 4096)
+    os.pwrite(ingest.fd, b"\xc1" * 16, 4096 + number % 3 * 1024 + 24)
+
+    with pytest.raises(ChannelClosed):
+        infer.read(number, out)
+
+
+def test_a_frame_is_counted_where_it_is(file: tuple[Slots, Slots]) -> None:
+    ingest, infer = file
+    steps = (
+        ingest.count_arrived,
+        lambda: write(ingest, 0),
+        lambda: (infer.count_taken(1), infer.count_read()),
+        infer.count_inferred,
+        infer.count_received,
+        lambda: infer.count_published(1),
+    )
+
+    found = []
+    for step in steps:
+        step()
+        found.append(ingest.in_flight())
+
+    assert found == [0, 1, 1, 1, 1, 0]
+    assert ingest.arrived == ingest.published == 1

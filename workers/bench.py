@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from config.schema import Config
-from pipeline.errors import VedetteError
+from pipeline.errors import ConfigError, VedetteError
 from pipeline.yolov6.weights import inspect
 from workers.embedded import EmbeddedRedis
 from workers.preflight import Plan
@@ -76,6 +76,10 @@ def bench(
     seconds: float,
 ) -> int:
     """Prints the table of medians. Without `weights`: YOLOv6-N with random ones."""
+    if weights is not None:
+        stride = inspect(weights).stride  # raises here, rather than in the middle
+        if any(side % stride for side in input_size):
+            raise ConfigError(f"--input-size: must be multiples of {stride} for these weights")
     with tempfile.TemporaryDirectory(prefix="vedette-bench-") as folder:
         if weights is None:
             weights = Path(folder) / "random.safetensors"
@@ -99,7 +103,16 @@ def _round(subject: Subject, redis_url: str, number: int, rounds: int) -> Round:
 
 def _yardstick(part: str, subject: Path, size: tuple[int, int], amount: object) -> Any:
     done = subprocess.run(
-        [sys.executable, "-m", "workers.yardstick", part, subject, *map(str, size), str(amount)],
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "workers.yardstick",
+            part,
+            subject,
+            *map(str, size),
+            str(amount),
+        ],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -143,9 +156,10 @@ class _Clock:
         """Nobody is listening."""
 
     def update(self, cameras: list[CameraRun]) -> None:
-        now, published = time.monotonic(), sum(camera.slots.published for camera in cameras)
+        frames = [camera.slots.published if camera.slots else 0 for camera in cameras]
+        now, published = time.monotonic(), sum(frames)
         if self._start is None:
-            if all(camera.slots.published >= _WARM_FRAMES for camera in cameras):
+            if min(frames) >= _WARM_FRAMES:
                 self._start = now, published
             elif now > self._gives_up_at:
                 self._end()

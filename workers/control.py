@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline.messages import Message, decoder
+from pipeline.slots import Geometry
 
 
 class SetUp(Message, frozen=True):
@@ -36,6 +37,7 @@ class IngestCamera(Message, frozen=True):
     """To ingest, with the memory file, its bell and the data socket to infer: begin."""
 
     camera: str
+    geometry: Geometry
     url: str
     live: bool
     loop: bool
@@ -49,6 +51,7 @@ class InferCamera(Message, frozen=True):
     """To infer, with the memory file, its bell and the data socket from ingest."""
 
     camera: str
+    geometry: Geometry
     generation: int  # of the ingest worker at the other end
     confidence: float
     class_ids: tuple[int, ...] | None
@@ -58,6 +61,7 @@ class PublishCamera(Message, frozen=True):
     """To publish, with the memory file and its bell."""
 
     camera: str
+    geometry: Geometry
     prefix: str
     live: bool
     maxlen: int | None
@@ -73,9 +77,10 @@ class Stop(Message, frozen=True):
 
 
 class Up(Message, frozen=True):
-    """From a worker: it can take work now. `detail` is for the log."""
+    """From a worker: it can take work now."""
 
-    detail: str = ""
+    detail: str = ""  # for the log
+    frames: int = 0  # infer: how many can be in batches at once
 
 
 class Opened(Message, frozen=True):
@@ -89,7 +94,6 @@ class Notice(Message, frozen=True):
     """From a worker: a sentence for the person at the terminal."""
 
     text: str
-    camera: str | None = None
 
 
 class Finished(Message, frozen=True):
@@ -103,11 +107,16 @@ class Finished(Message, frozen=True):
 
 
 class Failed(Message, frozen=True):
-    """From a worker: it cannot go on; one sentence."""
+    """From a worker: it cannot go on; one sentence. `usage`: the config asks for what is not."""
 
     text: str
+    usage: bool = False
 
 
 to_worker = decoder(SetUp, IngestCamera, InferCamera, PublishCamera, Join, Stop)
-to_supervisor = decoder(Up, Opened, Notice, Finished, Failed)
+to_supervisor = {  # by role: what a process may say, were it taken over by a hostile stream
+    "ingest": decoder(Up, Failed),
+    "infer": decoder(Up, Failed),
+    "publish": decoder(Up, Opened, Notice, Finished, Failed),
+}
 settings = decoder(InferSettings, PublishSettings)

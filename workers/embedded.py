@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -16,28 +17,19 @@ from pipeline.errors import VedetteError
 from workers.process import die_with
 
 _SERVERS = ("valkey-server", "redis-server")
-_START_SECONDS = 10.0
+_CLOSE_SECONDS = 10.0
+_MOST_RESTARTS = 5
 
 
 class EmbeddedRedis:
     """A running server; `url` reaches it. Its data stays in `folder` (an append-only file)."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._log = folder / "server.log"
+        self._folder = folder
         self.port = _free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.process = subprocess.Popen(
-            [
-                *(find_server(), "--bind", "127.0.0.1", "--port", str(self.port)),
-                *("--dir", str(folder), "--appendonly", "yes", "--appendfsync", "everysec"),
-                *("--save", "", "--logfile", str(self._log), "--maxmemory-policy", "noeviction"),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            process_group=0,
-            preexec_fn=partial(die_with, os.getpid()),
-        )
+        self._restarts = 0
+        self.process = self._start()
         try:
             self._wait_until_up()
         except VedetteError:
@@ -50,26 +42,62 @@ class EmbeddedRedis:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    def tend(self) -> str | None:
+        """Starts a server that has died again, at the same place, on its data; says so."""
+        if self.process.poll() is None or self._restarts >= _MOST_RESTARTS:
+            return None
+        self._restarts += 1
+        code = self.process.returncode
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended ({code})"
+        gone = f"the embedded Redis (process {self.process.pid}) {how}"
+        if self._restarts == _MOST_RESTARTS:
+            return (
+                f"{gone} for the {_MOST_RESTARTS}th time and is not started again: see {self._log}"
+            )
+        self.process = self._start()
+        return f"{gone}; it is started again on its data"
+
     def close(self) -> None:
         """SIGTERM: the server writes what it has and leaves."""
         self.process.terminate()
         try:
-            self.process.wait(_START_SECONDS)
+            self.process.wait(_CLOSE_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
 
+    @property
+    def _log(self) -> Path:
+        return self._folder / "server.log"
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [
+                *(find_server(), "--bind", "127.0.0.1", "--port", str(self.port)),
+                *("--dir", str(self._folder), "--appendonly", "yes", "--appendfsync", "everysec"),
+                *("--save", "", "--logfile", str(self._log), "--maxmemory-policy", "noeviction"),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            process_group=0,
+            preexec_fn=partial(die_with, os.getpid()),  # this process has no other thread
+        )
+
     def _wait_until_up(self) -> None:
-        """Until it answers PING; a server that is still loading its data does not yet."""
+        """Until it answers and is ours; one that is still loading a long log does not yet."""
+        mine = f"process_id:{self.process.pid}\r".encode()
         while self.process.poll() is None:
+            time.sleep(0.01)
             with (
                 contextlib.suppress(OSError),
                 socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection,
             ):
                 connection.sendall(b"PING\r\n")
-                if connection.recv(64).startswith(b"+PONG"):
+                if not connection.recv(64).startswith(b"+PONG"):
+                    continue
+                connection.sendall(b"INFO server\r\n")
+                if mine in connection.recv(1 << 16):
                     return
-            time.sleep(0.01)
         raise VedetteError(f"the embedded Redis did not start: see {self._log}")
 
 

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import msgspec
+import numpy as np
 
 from pipeline.batching import Batcher
 from pipeline.channel import Channel
@@ -38,7 +39,7 @@ def run(channel: Channel) -> None:
         iou=settings.iou,
         max_detections=settings.max_detections,
     )
-    channel.send(control.Up(str(device)))
+    channel.send(control.Up(str(device), device.threads * device.batch))
     Inference(channel, runner, settings, set_up.generation).serve()
 
 
@@ -55,17 +56,18 @@ class Camera:
     offered: bool = False  # a live camera has at most one wake-up in the batcher
     ended: Ended | None = None
 
-    def read(self, out: object) -> Ticket | None:
+    def read(self, out: np.ndarray) -> Ticket | None:
         """The next frame of a file, the newest of a live camera; None when there is no new one."""
         for _ in range(self.slots.geometry.slots):
             taken = self.slots.taken
             number = self.slots.sent if self.slots.geometry.live else taken + 1
             if number == taken:
                 return None
-            ticket = self.slots.read(number, out)  # type: ignore[arg-type]
+            ticket = self.slots.read(number, out)
             if ticket is not None:
                 self.superseded += number - taken - 1
                 self.slots.count_taken(number)
+                self.slots.count_read()
                 return ticket
         return None
 
@@ -97,6 +99,14 @@ class Batch:
     found: Future[list[Found]]
 
 
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """A camera that leaves, behind its last frame."""
+
+    camera: Camera
+    ended: Ended
+
+
 class Inference:
     """The loop's state. Batches, and the ends of cameras, leave in the order they came in."""
 
@@ -111,7 +121,7 @@ class Inference:
             max_batch=runner.plan.batch, max_wait_ns=int(settings.max_wait_ms * 1e6)
         )
         self._cameras: dict[str, Camera] = {}
-        self._in_flight: deque[Batch | Ended] = deque()
+        self._in_flight: deque[Batch | Departure] = deque()
         self._out: Channel | None = None
         self._stopping = False
         self._selector = selectors.DefaultSelector()
@@ -119,12 +129,14 @@ class Inference:
         self._selector.register(runner, selectors.EVENT_READ, runner.drain_bell)
 
     def serve(self) -> None:
-        while not self._stopping:
-            self._submit_batches()
-            self._send_results()
-            for key, _ in self._selector.select(self._patience()):
-                key.data()
-        self._runner.close()
+        try:
+            while not self._stopping:
+                self._submit_batches()
+                self._send_results()
+                for key, _ in self._selector.select(self._patience()):
+                    key.data()
+        finally:
+            self._runner.close()
 
     def _patience(self) -> float | None:
         """Seconds until a batch should go; for ever while every thread has work."""
@@ -140,11 +152,10 @@ class Inference:
                 break
             now = time.monotonic_ns()
             rows: list[Row] = []
-            for name in self._batcher.take(now):
-                camera = self._cameras[name]
-                camera.offered = False
-                ticket = camera.read(staging.pixels[len(rows)])
-                if ticket is not None:
+            for name in self._batcher.take():
+                camera = self._cameras.get(name)
+                ticket = self._read(camera, staging.pixels[len(rows)]) if camera else None
+                if camera is not None and ticket is not None:
                     rows.append(Row(camera, ticket, camera.drops_before(ticket.dropped)))
             if rows:
                 thresholds = [row.camera.thresholds for row in rows]
@@ -154,15 +165,28 @@ class Inference:
                 self._runner.give_back(staging)
         self._let_ended_go()
 
+    def _read(self, camera: Camera, out: np.ndarray) -> Ticket | None:
+        camera.offered = False
+        try:
+            return camera.read(out)
+        except ChannelClosed:  # its ingest writes nonsense: whatever it was, it is no camera now
+            self._forget(camera)
+            return None
+
+    def _forget(self, camera: Camera) -> None:
+        self._batcher.withdraw(camera.settings.camera)
+        self._cameras.pop(camera.settings.camera, None)
+        self._stop_hearing(camera)
+
     def _let_ended_go(self) -> None:
         for camera in [c for c in self._cameras.values() if c.ended is not None]:
             if camera.slots.sent > camera.slots.taken:  # its last frames come first
                 continue
             assert camera.ended is not None
             dropped = camera.drops_before(camera.ended.dropped)
-            self._in_flight.append(msgspec.structs.replace(camera.ended, dropped=dropped))
-            self._batcher.withdraw(camera.settings.camera)
-            del self._cameras[camera.settings.camera]
+            ended = msgspec.structs.replace(camera.ended, dropped=dropped)
+            self._in_flight.append(Departure(camera, ended))
+            self._forget(camera)
 
     def _send_results(self) -> None:
         while self._in_flight:
@@ -174,7 +198,8 @@ class Inference:
                     self._send(self._result(row, found, head.batched_ns))
                     row.camera.slots.count_inferred()
             else:
-                self._send(head)
+                self._send(head.ended)
+                head.camera.slots.close()
             self._in_flight.popleft()
 
     def _result(self, row: Row, found: Found, batched_ns: int) -> Result:
@@ -212,7 +237,7 @@ class Inference:
         memory, bell, data = descriptors
         camera = Camera(
             settings,
-            Slots.attach(memory, bell),
+            Slots.attach(memory, bell, settings.geometry),
             Channel.adopt(data, _from_ingest),
             Thresholds(settings.confidence, settings.class_ids),
         )
@@ -234,10 +259,14 @@ class Inference:
                 return
         except ChannelClosed:
             pass  # ingest died; what it means is for the supervisor to say
-        self._selector.unregister(camera.data)
-        camera.data.close()
+        self._stop_hearing(camera)
         if camera.slots.geometry.live and camera.slots.sent > camera.slots.taken:
             self._offer(camera)  # the newest frame may have come without a wake-up
+
+    def _stop_hearing(self, camera: Camera) -> None:
+        if camera.data.fileno() >= 0:
+            self._selector.unregister(camera.data)
+            camera.data.close()
 
     def _offer(self, camera: Camera) -> None:
         if camera.offered and camera.slots.geometry.live:

@@ -14,7 +14,7 @@ from pipeline.errors import SourceError
 from pipeline.letterbox import Letterbox
 from pipeline.messages import Counts, Ended, Frame, Ready, Ticket
 from pipeline.slots import Slots
-from pipeline.sources import Picture, Source, open_source
+from pipeline.sources import Picture, open_source
 from workers import control
 from workers.waiting import receive
 
@@ -27,7 +27,7 @@ def run(channel: Channel) -> None:
     if isinstance(camera, control.Stop):
         return
     memory, bell, data = descriptors
-    slots = Slots.attach(memory, bell)
+    slots = Slots.attach(memory, bell, camera.geometry)
     ingest(Session(camera, set_up.generation, slots, Channel.adopt(data), channel))
 
 
@@ -62,14 +62,21 @@ class Session:
             return
         self._slots.count_arrived()
         seq, self.frames = self.frames, self.frames + 1
+        captured_at = self._captured_at(picture)
         if not self._rate.wants(picture.segment, picture.media_time):
             self._drop("max_fps")
             return
         started_ns = time.monotonic_ns()
-        self._write(picture)
+        try:
+            self._write(picture)
+        except SourceError:  # this one picture; its slot stays as if nothing had come
+            self._drop("undecodable")
+            return
         written_ns = time.monotonic_ns()
         decode_ns = picture.decoded_ns - picture.arrived_ns + written_ns - started_ns
-        self._send(Ticket(self._frame(picture, seq), decode_ns, written_ns, self._dropped))
+        self._send(
+            Ticket(self._frame(picture, seq, captured_at), decode_ns, written_ns, self._dropped)
+        )
 
     def end(self, reason: str, *, complete: bool, fault: str | None) -> None:
         """The last message, behind the last frame."""
@@ -86,11 +93,20 @@ class Session:
         while not self._out.send_or_wait(ended, self._channel):
             self._channel.receive()  # a stop, and we are ending
 
+    @property
+    def undecodable(self) -> int:
+        """Pictures that could not be converted."""
+        return self._dropped.get("undecodable", 0)
+
+    def told_to_stop(self) -> bool:
+        """Whether the supervisor has said something: it says stop."""
+        return _wait(self._channel, timeout_ms=0)
+
     def _wait_until(self, due_ns: int | None) -> bool:
         while due_ns is not None and (left := due_ns - time.monotonic_ns()) > 0:
             if _wait(self._channel, timeout_ms=max(1, left // 1_000_000)):
                 return False
-        return not _wait(self._channel, timeout_ms=0)
+        return not self.told_to_stop()
 
     def _wait_for_credit(self) -> bool:
         """A file waits for a free slot and for a credit; a live camera never waits."""
@@ -106,18 +122,18 @@ class Session:
         pixels = self._slots.begin()
         geometry = self._slots.geometry
         box = Letterbox.of(picture.width, picture.height, (geometry.height, geometry.width))
-        slot = self._slots.sent % geometry.slots
+        slot = (self._slots.sent + 1) % geometry.slots
         if self._painted.get(slot) != box:  # the border is painted once
             box.paint(pixels)
             self._painted[slot] = box
         picture.write(pixels[box.region])
 
-    def _frame(self, picture: Picture, seq: int) -> Frame:
-        captured_at = (
-            picture.arrived_at
-            if self.camera.live
-            else self._clock.at(picture.segment, picture.media_time)
-        )
+    def _captured_at(self, picture: Picture) -> float:
+        if self.camera.live:
+            return picture.arrived_at
+        return self._clock.at(picture.segment, picture.media_time)
+
+    def _frame(self, picture: Picture, seq: int, captured_at: float) -> Frame:
         return Frame(
             camera=self.camera.camera,
             session=self.name,
@@ -148,21 +164,27 @@ class Session:
 def ingest(session: Session) -> None:
     """Reads the source to its end, or to a stop; whatever happens, the last message says it."""
     camera = session.camera
+    reason, complete, fault = "stopped", False, None
     try:
         with open_source(camera.url, live=camera.live, loop=camera.loop) as source:
             for picture in source:
                 session.take(picture)
                 if session.stopped:
-                    session.end("stopped", complete=False, fault=None)
-                    return
-            _end_of(session, source)
+                    break
+            else:
+                reason, complete = source.reason, source.complete
+                fault = None if complete else "camera"
     except SourceError as error:
-        session.end(str(error), complete=False, fault="camera")
+        reason, fault = str(error), "camera"
+    if not complete and session.told_to_stop():  # what broke, broke while it was to end anyway
+        reason, fault = "stopped", None
+    if session.undecodable and fault is None:
+        reason = f"{reason}; {session.undecodable} pictures could not be converted"
+        complete, fault = False, "decoder"
+    session.end(reason, complete=complete, fault=fault)
 
 
-def _end_of(session: Session, source: Source) -> None:
-    fault = None if source.complete else "camera"
-    session.end(source.reason, complete=source.complete, fault=fault)
+_JITTER = 0.1  # of an interval: how much too early a picture may come
 
 
 class _Rate:
@@ -178,9 +200,11 @@ class _Rate:
             return True
         if segment != self._segment:
             self._segment, self._next = segment, media_time
-        if media_time < self._next - 1e-6:
+        if media_time < self._next - self._interval * _JITTER:
             return False
-        self._next = max(self._next + self._interval, media_time)
+        if media_time - self._next > self._interval:  # after a gap it begins anew
+            self._next = media_time
+        self._next += self._interval
         return True
 
 
@@ -191,11 +215,14 @@ class _StreamClock:
         self._origin = started_at
         self._segment = 0
         self._latest = 0.0
+        self._interval = 0.0  # between the last two pictures
 
     def at(self, segment: int, media_time: float) -> float:
         if segment != self._segment:
             self._segment = segment
-            self._origin += self._latest
+            self._origin += self._latest + self._interval
+        elif media_time > self._latest:
+            self._interval = media_time - self._latest
         self._latest = media_time
         return self._origin + media_time
 

@@ -6,6 +6,7 @@ only a child needs. The settings come over the control socket: no secret stands 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import faulthandler
 import importlib
@@ -15,7 +16,7 @@ import sys
 import traceback
 
 from pipeline.channel import Channel
-from pipeline.errors import ChannelClosed, VedetteError, redact
+from pipeline.errors import ChannelClosed, ConfigError, VedetteError, redact
 from workers import control
 
 LOOPS = {
@@ -30,7 +31,8 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 def main(role: str, name: str, fd: int, parent: int) -> int:
     """The exit code. `name` only tells one process from another in a listing."""
     die_with(parent)
-    faulthandler.enable()
+    with contextlib.suppress(OSError, RuntimeError):  # a closed stderr
+        faulthandler.enable()
     for quiet in (signal.SIGINT, signal.SIGTERM):
         signal.signal(quiet, signal.SIG_IGN)  # ending in order is the supervisor's business
     channel = Channel.adopt(fd, control.to_worker)
@@ -40,7 +42,7 @@ def main(role: str, name: str, fd: int, parent: int) -> int:
     except ChannelClosed:
         return HUNG_UP
     except VedetteError as error:
-        return _fail(channel, str(error))
+        return _fail(channel, str(error), usage=isinstance(error, ConfigError))
     except Exception as error:  # noqa: BLE001 - the one place: the child's entry point
         print(redact(traceback.format_exc()), file=sys.stderr)
         return _fail(channel, redact(f"{type(error).__name__}: {error}"))
@@ -54,9 +56,9 @@ def die_with(parent: int) -> None:
         os._exit(1)
 
 
-def _fail(channel: Channel, text: str) -> int:
+def _fail(channel: Channel, text: str, *, usage: bool = False) -> int:
     try:
-        channel.send(control.Failed(text))
+        channel.send(control.Failed(text, usage))
     except ChannelClosed:
         print(f"vedette: {text}", file=sys.stderr)
     return 1

@@ -13,11 +13,12 @@ import selectors
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.channel import Channel
 from pipeline.errors import SinkUnavailable
 from pipeline.messages import Ended, Message, Result, decoder
+from pipeline.sinks.lanes import StreamRefused
 from pipeline.sinks.redis import RedisSink, Stream
 from pipeline.sinks.window import Keys
 from pipeline.slots import Slots
@@ -43,6 +44,28 @@ def run(channel: Channel) -> None:
     reader.serve()
 
 
+class Pause:
+    """When to try again, and what was complained about: of one camera, or of Redis as a whole."""
+
+    def __init__(self) -> None:
+        self.until = 0.0  # monotonic seconds
+        self.complaint: str | None = None
+        self._waits = _backoff()
+
+    def extend(self, error: SinkUnavailable) -> bool:
+        """Puts the next attempt off; whether the reason is news."""
+        self.until = time.monotonic() + (error.retry_after or next(self._waits))
+        news = self.complaint != str(error)
+        self.complaint = str(error)
+        return news
+
+    def end(self) -> bool:
+        """It works; whether that is news."""
+        news = self.complaint is not None
+        self.until, self.complaint, self._waits = 0.0, None, _backoff()
+        return news
+
+
 @dataclass(slots=True)
 class Camera:
     """One camera as publish sees it."""
@@ -53,6 +76,7 @@ class Camera:
     model: Model
     opened: bool = False
     ended: Ended | None = None
+    pause: Pause = field(default_factory=Pause)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +103,13 @@ class Reader:
         self._selector.register(writer, selectors.EVENT_READ, writer.check)
 
     def serve(self) -> None:
-        while not self._stopping:
-            for key, _ in self._selector.select():
-                key.data()
-        self._writer.stop()
+        try:
+            while not self._stopping:
+                for key, _ in self._selector.select():
+                    key.data()
+        finally:  # else the interpreter waits for the thread, and the supervisor for both
+            self._writer.stop()
+        self._writer.check()
 
     def _hear_supervisor(self) -> None:
         message, descriptors = self._channel.receive_with_descriptors()
@@ -99,7 +126,7 @@ class Reader:
         memory, bell = descriptors
         camera = Camera(
             settings,
-            Slots.attach(memory, bell),
+            Slots.attach(memory, bell, settings.geometry),
             self._writer.sink.open(
                 Keys.of(settings.prefix, settings.camera),
                 live=settings.live,
@@ -130,6 +157,7 @@ class Reader:
         if result.generation != self._settings.infer_generation:
             return  # stale: of a worker that is gone
         camera = self._cameras[result.frame.camera]
+        camera.slots.count_received()
         message = detections_message(result, camera.model, self._settings.labels)
         self._writer.put(Work(camera, message))
 
@@ -142,7 +170,7 @@ class Writer:
         self._channel = channel
         self._work: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._busy: dict[str, Camera] = {}  # cameras with something unconfirmed
-        self._complaint: str | None = None
+        self._pause = Pause()
         self._thread = ThreadPoolExecutor(1, "writer")
         self._served: Future[None] | None = None
         self._bell = os.eventfd(0, os.EFD_CLOEXEC)
@@ -163,7 +191,6 @@ class Writer:
         self._work.put(None)
         self._thread.shutdown()
         self.sink.close()
-        self.check()
 
     def check(self) -> None:
         """Raises in the main thread what has ended this one."""
@@ -171,36 +198,43 @@ class Writer:
             self._served.result()
 
     def _serve(self) -> None:
-        waits = _backoff()
-        retry_at: float | None = None
-        while self._gather(retry_at):
-            try:
-                for camera in list(self._busy.values()):
+        while self._gather():
+            for camera in list(self._busy.values()):
+                if max(self._pause.until, camera.pause.until) > time.monotonic():
+                    continue
+                try:
                     self._publish(camera)
-            except SinkUnavailable as error:
-                retry_at = time.monotonic() + (error.retry_after or next(waits))
-                self._complain(str(error))
-            else:
-                self._recover()
-                waits, retry_at = _backoff(), None
+                except StreamRefused as error:
+                    self._put_off(camera.pause, error, f"{camera.settings.camera}: ")
+                except SinkUnavailable as error:
+                    self._put_off(self._pause, error)
+                else:
+                    self._recover(camera)
 
-    def _gather(self, until: float | None) -> bool:
-        """Takes in what comes until then; None: whatever comes first, and its company.
+    def _gather(self) -> bool:
+        """Takes in what has come, waiting for as long as there is nothing to send.
 
-        False when it is time to leave.
+        False when it is time to leave. One batch of each camera goes between two calls, so that
+        what comes while Redis is slow is in its window, and counted, soon.
         """
-        if until is None:
+        until = self._next_attempt()
+        if until is None:  # nothing waits for Redis: sleep until something comes, and its company
             if not self._accept(self._work.get()):
                 return False
             until = time.monotonic() + _LINGER
-        while (left := until - time.monotonic()) > 0:
+        while True:
             try:
-                work = self._work.get(timeout=left)
+                work = self._work.get(timeout=max(0.0, until - time.monotonic()))
             except queue.Empty:
-                break
+                return True
             if not self._accept(work):
                 return False
-        return True
+
+    def _next_attempt(self) -> float | None:
+        """When some camera's next batch may go, monotonic; None while no camera has one."""
+        if not self._busy:
+            return None
+        return max(self._pause.until, min(camera.pause.until for camera in self._busy.values()))
 
     def _accept(self, work: Work | None) -> bool:
         if work is None:
@@ -221,8 +255,10 @@ class Writer:
         self._confirm(camera, self.sink.step_in(camera.stream))
         if not camera.opened:
             self._open(camera)
-        while len(window):
+        if len(window):
             self._confirm(camera, self.sink.write(camera.stream))
+        if len(window):
+            return  # the others' turn
         del self._busy[camera.settings.camera]
         if camera.ended is not None:
             self._finish(camera, camera.ended)
@@ -238,19 +274,20 @@ class Writer:
         self._tell(control.Opened(camera.settings.camera, session))
 
     def _finish(self, camera: Camera, ended: Ended) -> None:
+        camera.slots.close()
         self._tell(
             control.Finished(ended.camera, ended.frames, ended.complete, ended.fault, ended.reason)
         )
 
-    def _complain(self, text: str) -> None:
-        if text != self._complaint:  # once, not at every attempt
-            self._complaint = text
-            self._tell(control.Notice(f"{text}; waiting for it"))
+    def _put_off(self, pause: Pause, error: SinkUnavailable, whose: str = "") -> None:
+        if pause.extend(error):  # said once, not at every attempt
+            self._tell(control.Notice(f"{whose}{error}; waiting for it"))
 
-    def _recover(self) -> None:
-        if self._complaint is not None:
-            self._complaint = None
+    def _recover(self, camera: Camera) -> None:
+        if self._pause.end():
             self._tell(control.Notice(f"Redis at {self.sink.place} is back"))
+        if camera.pause.end():
+            self._tell(control.Notice(f"{camera.settings.camera}: Redis takes its records again"))
 
     def _tell(self, message: Message) -> None:
         while not self._channel.send(message):

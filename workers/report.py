@@ -21,7 +21,7 @@ _PLAIN_SECONDS = 10.0  # between two lines of figures in a pipe
 @contextlib.contextmanager
 def open_reporter() -> Iterator[Reporter]:
     """The reporter that fits stderr."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield PlainReporter()
         return
     with Progress(
@@ -42,13 +42,14 @@ class PlainReporter:
         self._rate = _Rate()
 
     def say(self, text: str) -> None:
-        print(f"vedette: {text}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError, ValueError):  # nobody listens any more: the run goes on
+            print(f"vedette: {text}", file=sys.stderr, flush=True)
 
     def update(self, cameras: list[CameraRun]) -> None:
         if time.monotonic() < self._next:
             return
         self._next += _PLAIN_SECONDS
-        published = sum(camera.slots.published for camera in cameras)
+        published = sum(camera.slots.published for camera in cameras if camera.slots)
         going = sum(camera.finished is None for camera in cameras)
         self.say(
             f"{published:,} frames published, {self._rate.of(published):.1f} frames/s, "
@@ -71,6 +72,8 @@ class BarReporter:
             name = camera.config.id
             if name not in self._tasks:
                 self._tasks[name] = self._progress.add_task(name, total=None, note="")
+            if camera.slots is None:
+                continue
             dropped = sum(camera.slots.dropped().values())
             self._progress.update(
                 self._tasks[name],

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
+from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.errors import redact
+from pipeline.errors import ConfigError, redact
 from workers.embedded import EmbeddedRedis
 from workers.preflight import prepare
 from workers.report import open_reporter
@@ -20,20 +22,36 @@ def run(path: Path) -> int:
     plan = prepare(path)
     config = plan.config
     with contextlib.ExitStack() as stack:
+        supervisor = stack.enter_context(Supervisor())  # from here on a signal is an orderly end
         directory = stack.enter_context(RunDirectory(config.name))
+        _allow_descriptors(len(config.cameras))
         out = stack.enter_context(open_reporter())
+        tend: Callable[[], str | None] | None = None
         if config.redis.is_embedded:
-            url = stack.enter_context(EmbeddedRedis(directory.state)).url
+            server = stack.enter_context(EmbeddedRedis(directory.state))
+            url, tend = server.url, server.tend
             out.say(f"redis: embedded at {url}, data in {directory.state}")
         else:
             url = config.redis.url.get_secret_value()
             out.say(f"redis: {redact(url)}")
         cameras = tuple(camera.id for camera in config.cameras)
         directory.announce(Address(os.getpid(), url, config.redis.prefix, cameras))
-        supervisor = stack.enter_context(Supervisor())
-        outcome = Run(plan, url, supervisor, out).serve()
-    out.say(_last_line(outcome))
+        outcome = Run(plan, url, supervisor, out, tend).serve()
+        out.say(_last_line(outcome))
     return outcome.code
+
+
+def _allow_descriptors(cameras: int) -> None:
+    """Raises the soft limit of open files; ConfigError where the hard one is too low."""
+    needed = 64 + 12 * cameras
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise ConfigError(
+            f"{cameras} cameras need {needed} open files and the limit is {hard}: raise it "
+            f"(ulimit -Hn {needed}, LimitNOFILE={needed})"
+        )
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def _last_line(outcome: Outcome) -> str:
@@ -44,6 +62,8 @@ def _last_line(outcome: Outcome) -> str:
         text += f"; dropped: {drops}"
     if outcome.abandoned:
         text += f"; {outcome.abandoned:,} abandoned: on their way, and never confirmed"
+    if outcome.unended:
+        text += f"; the end of {outcome.unended} camera(s) was not confirmed"
     if outcome.problems:
         text += f"; failed: {'; '.join(outcome.problems)}"
     return text

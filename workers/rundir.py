@@ -31,7 +31,7 @@ class RunDirectory:
     def __init__(self, name: str) -> None:
         self.name = name
         self.path = _runtime() / name
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(self.path, "XDG_RUNTIME_DIR")
         self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def __enter__(self) -> RunDirectory:
@@ -54,7 +54,9 @@ class RunDirectory:
     @property
     def state(self) -> Path:
         """Where the embedded server keeps its data from run to run."""
-        return _state() / self.name / "redis"
+        folder = _state() / self.name / "redis"
+        make_private(folder, "XDG_STATE_HOME")
+        return folder
 
     def announce(self, address: Address) -> None:
         draft = self.path / "run.json.new"
@@ -63,12 +65,22 @@ class RunDirectory:
         draft.replace(self.path / "run.json")
 
 
+def make_private(folder: Path, variable: str) -> None:
+    """A folder that is this user's alone. Raises ConfigError naming the variable that places it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder} cannot be made ({error.strerror}): set {variable} to a folder of yours"
+        ) from None
+
+
 def read_address(name: str) -> Address | None:
     """The address of the run of this name that goes on, None when there is none."""
     try:
         data = (_runtime() / name / "run.json").read_bytes()
         address = msgspec.json.decode(data, type=Address)
-    except (FileNotFoundError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError):
         return None
     return address if is_going_on(address) else None
 
@@ -77,7 +89,7 @@ def runs() -> dict[str, Address]:
     """The runs of this user that go on, by name."""
     try:
         names = [path.name for path in _runtime().iterdir()]
-    except FileNotFoundError:
+    except OSError:
         return {}
     return {name: address for name in names if (address := read_address(name))}
 

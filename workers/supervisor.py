@@ -25,6 +25,8 @@ from pipeline.messages import Message, encode
 from workers import control
 from workers.process import HUNG_UP
 
+_LAST_SECONDS = 2.0  # from a worker's last word, or from when it stopped reading, to its end
+
 
 @dataclass(slots=True, eq=False)
 class Worker:
@@ -36,8 +38,9 @@ class Worker:
     process: subprocess.Popen[bytes]
     channel: Channel
     pidfd: int
-    failure: str | None = None  # its own last word
+    failure: control.Failed | None = None  # its own last word
     heard: bool = True  # its control socket is still open
+    overdue_at: float | None = None  # it has said its last word, and is killed if it stays
 
     def __str__(self) -> str:
         label = self.role if self.role == self.name else f"{self.role} of {self.name}"
@@ -47,8 +50,12 @@ class Worker:
         """Tells a worker something; one that is gone is told nothing, its death comes by itself."""
         if not self.heard:
             return
+        deadline = time.monotonic() + _LAST_SECONDS
         with contextlib.suppress(ChannelClosed):
             while not self.channel.send(message, descriptors):
+                if time.monotonic() > deadline:  # it is stopped, and has been for long
+                    self.process.kill()
+                    return
                 time.sleep(0.001)
 
 
@@ -93,12 +100,11 @@ class Supervisor:
         self._restore: dict[int, Any] = {}
 
     def __enter__(self) -> Supervisor:
-        self._wake, wake_end = socket.socketpair()
-        for end in (self._wake, wake_end):
+        self._wake, self._wake_end = socket.socketpair()
+        for end in (self._wake, self._wake_end):
             end.setblocking(False)
-        self._wake_end = wake_end
         self._selector.register(self._wake, selectors.EVENT_READ, None)
-        signal.set_wakeup_fd(wake_end.fileno(), warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self._wake_end.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGINT, signal.SIGTERM):
             self._restore[number] = signal.signal(number, lambda n, _: self._signals.append(n))
         return self
@@ -127,13 +133,13 @@ class Supervisor:
         with theirs:
             ids = (str(theirs.fileno()), str(os.getpid()))
             process = subprocess.Popen(
-                [sys.executable, "-m", "workers.process", role, name, *ids],
+                [sys.executable, "-P", "-m", "workers.process", role, name, *ids],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, **(environment or {})},
                 process_group=0,  # a terminal's Ctrl-C is for the supervisor alone
             )
-        channel = Channel(ours, control.to_supervisor)
+        channel = Channel(ours, control.to_supervisor[role])
         worker = Worker(role, name, generation, process, channel, os.pidfd_open(process.pid))
         self._selector.register(channel, selectors.EVENT_READ, worker)
         self._selector.register(worker.pidfd, selectors.EVENT_READ, worker)
@@ -154,6 +160,9 @@ class Supervisor:
                 yield from self._hear(worker)
             else:
                 yield from self._bury(worker)
+        for worker in self.workers:
+            if worker.overdue_at is not None and time.monotonic() > worker.overdue_at:
+                worker.process.kill()
         while self._signals:
             yield Signalled(signal.Signals(self._signals.pop(0)).name)
 
@@ -168,7 +177,8 @@ class Supervisor:
         try:
             while (message := worker.channel.receive()) is not None:
                 if isinstance(message, control.Failed):
-                    worker.failure = message.text
+                    worker.failure = message
+                    worker.overdue_at = time.monotonic() + _LAST_SECONDS
                 else:
                     yield Said(worker, message)
         except ChannelClosed:
@@ -183,6 +193,7 @@ class Supervisor:
     def _stop_hearing(self, worker: Worker) -> None:
         if worker.heard:
             worker.heard = False
+            worker.overdue_at = time.monotonic() + _LAST_SECONDS
             self._selector.unregister(worker.channel)
 
     def _forget(self, worker: Worker) -> None:
@@ -199,7 +210,7 @@ def _cause(worker: Worker) -> str | None:
     if code == 0:
         return None
     if worker.failure is not None:
-        return f"failed: {worker.failure}"
+        return f"failed: {worker.failure.text}"
     if code < 0:
         return f"was killed by {signal.Signals(-code).name}"
     return f"ended with exit code {code}"

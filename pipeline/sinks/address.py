@@ -42,6 +42,7 @@ def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018 - reading it is what checks it
+        (parts.hostname or "").encode("idna")  # as the resolver will
     except ValueError:  # its text quotes what may be a part of the password
         raise ConfigError(UNREADABLE) from None
     return parts

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -49,8 +50,12 @@ def encode(  # noqa: PLR0913
     options: dict[str, str] | None = None,
     matrix: int | None = None,
     full_range: bool | None = None,
+    stamps: Sequence[int] | None = None,
 ) -> None:
-    """Writes a clip; `size` is (width, height), `keyframes` the distance between them."""
+    """Writes a clip; `size` is (width, height), `keyframes` the distance between them.
+
+    `stamps`: when each frame is shown, in milliseconds, instead of `frames` at the `rate`.
+    """
     file = path if isinstance(path, io.RawIOBase) else str(path)
     colour_range = None if full_range is None else 1 + full_range
     with av.open(file, "w", format=format, options=container or {}) as output:
@@ -62,14 +67,27 @@ def encode(  # noqa: PLR0913
             stream.codec_context.colorspace = matrix
         if colour_range is not None:
             stream.codec_context.color_range = colour_range
-        for index in range(frames):
+        if stamps is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        for index in range(frames if stamps is None else len(stamps)):
             frame = av.VideoFrame.from_ndarray(draw(index, *size), format="rgb24")
             frame = frame.reformat(
                 format=pixels, dst_colorspace=matrix, dst_color_range=colour_range
             )
             frame.pts = index
+            if stamps is not None:
+                frame.pts, frame.time_base = stamps[index], Fraction(1, 1000)
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
+
+
+def without(path: Path, first: float, last: float, *, put: bytes | None = None) -> None:
+    """Takes a part out of a file, from and to fractions of it; `put` fills the hole, repeated."""
+    data = path.read_bytes()
+    # Whole packets of a transport stream; of anything else, whatever it is.
+    start, end = (int(len(data) * place) // 188 * 188 for place in (first, last))
+    hole = b"" if put is None else (put * (end - start))[: end - start]
+    path.write_bytes(data[:start] + hole + data[end:])
 
 
 def encode_sound(path: Path) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import time
 from http.server import BaseHTTPRequestHandler
 from itertools import islice
 from pathlib import Path
@@ -15,8 +17,19 @@ import pytest
 from pipeline.errors import SourceError, SourceRefused
 from pipeline.letterbox import GREY, Letterbox
 from pipeline.sources import Picture, Source, open_source
+from pipeline.sources.gaps import Gaps, Reach
 from pipeline.sources.timeline import Pace, Timeline
-from tests.media import BARS, bars, encode, encode_sound, noise, packets, rtsp_camera, web_server
+from tests.media import (
+    BARS,
+    bars,
+    encode,
+    encode_sound,
+    noise,
+    packets,
+    rtsp_camera,
+    web_server,
+    without,
+)
 
 
 def _open(path: Path | str, **choices: bool) -> Source:
@@ -61,13 +74,15 @@ def test_every_frame_of_a_real_clip_is_read(
             assert (picture.width, picture.height, picture.segment) == (768, 432, 0)
             assert not picture.tainted
             assert picture.due_ns is None
-            assert picture.arrived_ns <= picture.decoded_ns
+            assert picture.decode_ns > 0
 
     assert len(times) == frames
     assert times == sorted(times)
     assert times[0] == 0
     assert times[-1] == pytest.approx(last)
     assert (source.complete, source.reason) == (True, f"read to its end: {frames} frames")
+    assert source.fault is None
+    assert (source.codec, source.announced) == ("h264", frames)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +120,7 @@ def test_a_picture_file_is_one_exact_frame(tmp_path: Path, name: str) -> None:
 
     pictures, source = _read(path)
 
-    assert (len(pictures), source.complete) == (1, True)
+    assert (len(pictures), source.complete, source.announced) == (1, True, 1)
     np.testing.assert_array_equal(_pixels(pictures[0]), picture)
 
 
@@ -268,6 +283,7 @@ def test_one_broken_packet_ends_nothing_and_taints_until_the_next_keyframe(
     assert set(range(14, 20)) - {round(p.media_time * 25) for p in pictures} <= {14, 15}
     assert not source.complete
     assert source.reason == "read to its end, 29 frames, but 1 more could not be decoded"
+    assert source.fault == "decoder"
     assert capfd.readouterr() == ("", "")
 
 
@@ -306,6 +322,224 @@ def test_flipped_bytes_never_end_in_an_exception(clip: Path) -> None:
         except SourceError:
             continue
         assert source.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "first", "put"),
+    [
+        ("clip.mkv", "libx264", 0.35, b"\0"),
+        ("clip.webm", "libvpx", 0.35, b"\0"),
+        ("clip.ts", "libx264", 0.35, b"\0"),
+        ("clip.ts", "libx264", 0.35, None),
+        ("clip.ts", "mpeg2video", 0.35, None),
+        ("clip.avi", "mpeg4", 0.35, b"\0"),
+        ("clip.avi", "mjpeg", 0.35, None),
+    ],
+    ids=["mkv", "webm", "ts", "ts-cut", "ts-cut-mpeg2", "avi", "avi-cut"],
+)
+def test_a_clip_with_a_hole_says_how_many_pictures_are_missing(
+    tmp_path: Path, name: str, codec: str, first: float, put: bytes | None
+) -> None:
+    path = tmp_path / name
+    pixels = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    encode(path, codec=codec, pixels=pixels, frames=60)
+    without(path, first, first + 0.3, put=put)
+
+    pictures, source = _read(path)
+
+    missing = 60 - len(pictures)
+    assert 10 < missing < 40
+    assert (source.complete, source.fault) == (False, "camera")
+    assert re.search(rf"^(ended after|read to its end,) {len(pictures)} ", source.reason)
+    if put is not None or name == "clip.ts":
+        assert source.reason.endswith(f"but {missing} more seem to be missing")
+
+
+def test_the_last_pictures_have_their_own_times(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mkv"
+    stamps = [0, 30, 90, 100, 200, 260, 300, 450, 460, 500, 700, 900]
+    encode(path, stamps=stamps, options={"x264-params": "bframes=3:log-level=none"})
+
+    pictures, _ = _read(path)
+
+    assert [p.media_time for p in pictures] == pytest.approx([stamp / 1000 for stamp in stamps])
+
+
+def test_a_fragmented_clip_that_is_zeroed_in_the_middle_is_incomplete(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    encode(path, frames=60, container={"movflags": "frag_keyframe+empty_moov"})
+    without(path, 0.35, 0.65, put=b"\0")
+
+    _, source = _read(path)
+
+    assert (source.complete, source.fault) == (False, "camera")
+
+
+def test_a_wide_hole_does_not_hide_what_lies_behind_it(tmp_path: Path) -> None:
+    path = tmp_path / "clip.ts"
+    encode(path, frames=60)
+    data = path.read_bytes()
+    middle = len(data) // 376 * 188
+    path.write_bytes(data[:middle] + bytes(3 << 20) + data[middle:])
+
+    pictures, source = _read(path)
+
+    assert len(pictures) >= 55
+    assert pictures[-1].media_time > 2.3
+    assert not source.complete
+    assert "missing" in source.reason or source.reason.endswith("is damaged in 1 place")
+
+
+LEFT_OUT, IN_TURN, JITTER = [40, 40, 80, 40, 120, 40], [30, 50], [21, 67, 40, 33, 79]
+PAUSE = [40] * 29 + [1040]
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [
+        ("clip.mkv", LEFT_OUT),
+        ("clip.mkv", IN_TURN),
+        ("clip.mkv", JITTER),
+        ("clip.webm", JITTER),
+        ("clip.ts", LEFT_OUT),
+        ("clip.ts", IN_TURN),
+        ("clip.ts", JITTER),
+        ("clip.mp4", LEFT_OUT),
+        ("clip.mp4", JITTER),
+        ("clip.mp4", PAUSE),  # the others claim a constant rate, and so a loss
+        ("fragmented.mp4", LEFT_OUT),
+        ("fragmented.mp4", JITTER),
+        ("fragmented.mp4", PAUSE),
+    ],
+)
+def test_a_variable_rate_is_no_loss(tmp_path: Path, name: str, steps: list[int]) -> None:
+    path = tmp_path / name
+    codec = "libvpx" if name == "clip.webm" else "libx264"
+    fragmented = {"movflags": "frag_keyframe+empty_moov"}
+    container = fragmented if name == "fragmented.mp4" else {}
+    stamps = [0, *np.cumsum(np.resize(steps, 59)).tolist()]
+    encode(path, codec=codec, container=container, stamps=stamps)
+
+    pictures, source = _read(path)
+
+    assert len(pictures) == 60
+    assert (source.complete, source.reason) == (True, "read to its end: 60 frames")
+
+
+def test_a_picture_that_an_avi_leaves_out_is_not_missing(tmp_path: Path) -> None:
+    path = tmp_path / "clip.avi"
+    encode(path, codec="mpeg4", stamps=[40 * n for n in range(60) if n not in (20, 30, 31)])
+
+    pictures, source = _read(path)
+
+    assert (len(pictures), source.complete) == (57, True)
+
+
+def test_two_transport_streams_in_one_file_are_whole(tmp_path: Path) -> None:
+    path, second = tmp_path / "both.ts", tmp_path / "second.ts"
+    encode(path, frames=30)
+    encode(second, frames=45)
+    path.write_bytes(path.read_bytes() + second.read_bytes())
+
+    pictures, source = _read(path)
+
+    assert [p.segment for p in pictures] == [0] * 30 + [1] * 45
+    assert (source.complete, source.reason) == (True, "read to its end: 75 frames")
+
+
+@pytest.mark.parametrize(
+    ("stamps", "missing"),
+    [
+        ([n * 0.04 for n in range(50)], 0),
+        ([n * 0.04 for n in range(50) if not 20 <= n < 33], 13),
+        ([round(n / 30, 3) for n in range(50) if n != 20], None),
+        ([n * 0.04 for n in range(50) if n % 7], 0),
+        ([n * 0.04 for n in range(50) if n != 20] + [2.017], 0),
+        ([n * 0.04 for n in range(25)] + [n * 0.04 for n in range(25)], 0),
+        ([n * 0.04 for n in range(50) if n != 20] + [None], 0),
+        ([], 0),
+    ],
+    ids=["whole", "hole", "another-rate", "often", "off-grid", "joint", "no-stamp", "nothing"],
+)
+def test_only_a_rare_jump_on_a_constant_grid_is_a_gap(
+    stamps: list[float | None], missing: int | None
+) -> None:
+    gaps = Gaps(interval=0.04, tick=0.001)
+    for stamp in stamps:
+        gaps.see(stamp)
+
+    assert gaps.missing == (missing or 0)
+
+
+def test_milliseconds_do_not_hide_a_gap_between_thirtieths() -> None:
+    gaps = Gaps(interval=1 / 30, tick=0.001)
+    for number in range(50):
+        if number not in (20, 21):
+            gaps.see(round(number / 30, 3))
+
+    assert gaps.missing == 2
+
+
+def test_what_an_edit_list_leaves_out_is_not_missing() -> None:
+    reach = Reach(60, entries=50, ticks=None)
+    joints = [reach.see(stamp) for stamp in [*range(45), 3]]
+
+    assert reach.missing == 4
+    assert joints == [False] * 45 + [True]
+
+
+@pytest.mark.parametrize("progressive", [0, 1])
+@pytest.mark.parametrize("left", [0.6, 0.97, None])
+def test_a_cut_photograph_is_tainted_and_the_cut_is_said(
+    tmp_path: Path, progressive: int, left: float | None
+) -> None:
+    path = tmp_path / "one.jpg"
+    cv2.imwrite(str(path), noise(0, 160, 120), [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive])
+    data = _with_thumbnail(path.read_bytes())
+    path.write_bytes(data[: int(len(data) * left) if left else -2])
+
+    pictures, source = _read(path)
+
+    assert [p.tainted for p in pictures] == [True]
+    assert (source.complete, source.fault) == (False, "camera")
+    assert source.reason == "ended after 1 frame: the file is cut short"
+
+
+@pytest.mark.parametrize("progressive", [0, 1])
+@pytest.mark.parametrize("restarts", [0, 2])
+def test_a_photograph_with_something_behind_it_is_whole(
+    tmp_path: Path, progressive: int, restarts: int
+) -> None:
+    path = tmp_path / "one.jpg"
+    choices = [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive, cv2.IMWRITE_JPEG_RST_INTERVAL, restarts]
+    cv2.imwrite(str(path), noise(0, 160, 120), choices)
+    path.write_bytes(_with_thumbnail(path.read_bytes()) + b"a phone's notes" * 9)
+
+    pictures, source = _read(path)
+
+    assert [p.tainted for p in pictures] == [False]
+    assert (source.complete, source.fault) == (True, None)
+
+
+def _with_thumbnail(jpeg: bytes) -> bytes:
+    """With an application's segment that holds a JPEG's beginning and end."""
+    inside = b"\xff\xd8small\xff\xd9"
+    return jpeg[:2] + b"\xff\xe1" + (len(inside) + 2).to_bytes(2, "big") + inside + jpeg[2:]
+
+
+@pytest.mark.parametrize("cut", [0.5, 0.97])
+@pytest.mark.parametrize("extension", ["png", "bmp", "webp"])
+def test_another_picture_that_is_cut_is_incomplete(
+    tmp_path: Path, extension: str, cut: float
+) -> None:
+    path = tmp_path / f"one.{extension}"
+    cv2.imwrite(str(path), noise(0, 160, 120))
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * cut)])
+
+    _, source = _read(path)
+
+    assert (source.complete, source.fault) == (False, "decoder")
 
 
 # Refusals
@@ -435,6 +669,7 @@ def test_a_loop_restarts_media_time_in_a_new_segment(clip: Path) -> None:
     assert [p.segment for p in pictures] == [0] * 30 + [1] * 30 + [2] * 15
     assert pictures[30].media_time == pictures[60].media_time == 0
     assert all(p.due_ns is None for p in pictures)
+    assert (source.complete, source.reason) == (False, "not read to its end")
 
 
 def test_a_picture_loops_too(tmp_path: Path) -> None:
@@ -476,7 +711,7 @@ def test_a_live_file_is_due_by_its_time_stamps_across_the_turn(clip: Path) -> No
 
     due = [p.due_ns for p in pictures]
     assert np.diff(np.array(due)).tolist() == [40_000_000] * 64
-    assert all(p.arrived_ns == p.due_ns <= p.decoded_ns for p in pictures)
+    assert all(p.arrived_ns == p.due_ns for p in pictures)
     arrivals = np.diff([p.arrived_at for p in pictures])
     np.testing.assert_allclose(arrivals, 0.04, atol=0.02)
 
@@ -545,13 +780,22 @@ def test_a_camera_that_closes_has_ended_incomplete() -> None:
     assert [p.media_time for p in pictures] == pytest.approx([n / 10 for n in range(12)], abs=0.02)
     assert all(p.due_ns is None for p in pictures)
     assert (source.complete, source.reason) == (False, "the connection was closed")
+    assert (source.fault, source.codec, source.announced) == ("network", "h264", None)
 
 
-def _motion_jpeg(request: BaseHTTPRequestHandler) -> None:
+def test_a_camera_that_nobody_answers_for_is_the_networks_fault() -> None:
+    with pytest.raises(SourceError) as failure:
+        _open("rtsp://127.0.0.1:9/x", live=True)
+
+    assert failure.value.fault == "network"
+
+
+def _motion_jpeg(request: BaseHTTPRequestHandler, pause: float = 0) -> None:
     request.send_response(200)
     request.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
     request.end_headers()
     for index in range(8):
+        time.sleep(pause)
         jpeg = cv2.imencode(".jpg", noise(index, 160, 120))[1].tobytes()
         head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
         request.wfile.write(head.encode() + jpeg + b"\r\n")
@@ -615,13 +859,61 @@ def test_a_missing_stream_says_what_the_server_said() -> None:
     def answer(request: BaseHTTPRequestHandler) -> None:
         request.send_error(404)
 
-    with web_server(answer) as url, pytest.raises(SourceError, match="404"):
+    with web_server(answer) as url, pytest.raises(SourceError, match="404") as failure:
         _open(url, live=True)
+    assert failure.value.fault == "camera"
 
 
 def test_a_stream_does_not_loop() -> None:
     with pytest.raises(SourceRefused, match="only a file can loop"):
         _open("rtsp://127.0.0.1:9/x", loop=True)
+
+
+# What decoding took
+
+
+def test_the_time_between_two_pictures_is_not_decoding(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    encode(path, options={"x264-params": "bframes=3:log-level=none"})
+    now_ns = 0
+
+    with open_source(str(path), live=False, loop=False, clock=lambda: now_ns) as source:
+        taken = []
+        for picture in source:
+            taken.append(picture.decode_ns)
+            now_ns += 10**9  # the reader waits; reading and decoding take no time at all
+
+    assert taken == [0] * 30
+
+
+def test_all_work_is_in_some_picture_and_no_more(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    encode(path, options={"x264-params": "bframes=3:log-level=none"})
+    looks = 0
+
+    def clock() -> int:
+        nonlocal looks
+        looks += 1
+        return looks
+
+    with open_source(str(path), live=False, loop=False, clock=clock) as source:
+        taken = [picture.decode_ns for picture in source]
+
+    # A look at the clock takes a nanosecond: one for each of 30 reads and of 30 decodings, of
+    # which the last, that empties the decoder, is shared.
+    assert 57 <= sum(taken) <= 63
+    assert min(taken) >= 0
+
+
+def test_waiting_for_a_camera_is_not_decoding() -> None:
+    def slowly(request: BaseHTTPRequestHandler) -> None:
+        _motion_jpeg(request, pause=0.05)
+
+    with web_server(slowly) as url:
+        pictures, _ = _read(url, live=True)
+
+    assert len(pictures) == 8
+    assert 0 < sum(p.decode_ns for p in pictures[1:]) < 0.2e9
 
 
 # Resources

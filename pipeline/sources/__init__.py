@@ -6,9 +6,10 @@
     print(source.complete, source.reason)
 
 Only opening raises (`SourceError`, or `SourceRefused` where another try cannot help). From then
-on, whatever happens ends the iteration, after every picture that could be decoded, and `complete`
-and `reason` say how; `Picture.write` raises `SourceError` for a picture that cannot be converted,
-which ends nothing either. A source never sleeps: reading may wait for the network, within limits.
+on, whatever happens ends the iteration, after every picture that could be decoded, and
+`complete`, `reason` and `fault` say how; `Picture.write` raises `SourceError` for a picture that
+cannot be converted, which ends nothing either. A source never sleeps: reading may wait for the
+network, within limits.
 """
 
 from __future__ import annotations
@@ -28,7 +29,11 @@ MAX_PIXELS = 8192 * 4320
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One decoded picture whose pixels are still the decoder's: let it go once it is written."""
+    """One decoded picture whose pixels are still the decoder's: let it go once it is written.
+
+    `decode_ns` is work, not waiting: neither the time between two calls of `next` is in it, nor
+    what a camera kept the reader waiting for a packet. Pictures that come out together share it.
+    """
 
     width: int  # of the camera picture, pixels
     height: int
@@ -37,7 +42,8 @@ class Picture:
     tainted: bool  # the decoder saw damage since the last keyframe
     arrived_at: float  # when its packet arrived, seconds since 1970
     arrived_ns: int  # the same, monotonic; for a paced picture both are when it is due
-    decoded_ns: int  # monotonic; a paced picture is decoded ahead, and this is when it is due
+    decode_ns: int  # what reading and decoding took since the last picture came out
+    decoded_ns: int  # `arrived_ns` and `decode_ns` together
     due_ns: int | None  # a paced picture is to be held back until then, monotonic
     write: Callable[[NDArray[np.uint8]], None]  # resizes into uint8 RGB [height, width, 3], exactly
 
@@ -45,8 +51,11 @@ class Picture:
 class Source(Protocol):
     """Pictures in the order in which they are shown, until the end."""
 
-    complete: bool  # once the iteration has ended: everything there was has been decoded
+    complete: bool  # once the iteration has ended: nothing is missing of what there was
     reason: str  # once the iteration has ended: how, in one sentence
+    fault: str | None  # of an end that is not as it should be: network, camera or decoder
+    codec: str  # FFmpeg's name of the decoder
+    announced: int | None  # how many pictures the file says it has, None where it does not
 
     def __iter__(self) -> Iterator[Picture]: ...
     def __next__(self) -> Picture: ...

@@ -2,8 +2,7 @@
 
 FFmpeg understands much more than video: text files that name other files, URL schemes that
 join, cut or fetch. So the scheme is parsed here, a file's format is known by its first bytes
-before FFmpeg sees it and is then the only one it may try, and whether a file ends where its own
-headers say is checked here too, since FFmpeg reads on in silence.
+before FFmpeg sees it and is then the only one it may try.
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ import ssl
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 from pipeline.errors import SourceError, SourceRefused, redact
+from pipeline.sources import ends
 
 OPEN_SECONDS = 10.0  # a camera that has not answered by then is not there
 READ_SECONDS = 5.0  # a live stream that is silent for so long has stalled
@@ -113,7 +112,7 @@ def _admit_file(path: str) -> Admission:
             kind = _kind(file.read(1024))
             if kind is None:
                 raise SourceRefused(f"{path} is not {ACCEPTED}")
-            names, cut_short = _chunks(file, kind, size)
+            names, cut_short = ends.outline(file, kind, size)
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror}") from None
     if kind == "mov" and b"moov" not in names:
@@ -121,10 +120,16 @@ def _admit_file(path: str) -> Admission:
         raise SourceError(f"{path} cannot be played, {missing}")
     # `file:` makes the rest a name and nothing else, whatever it looks like.
     options = {"protocol_whitelist": "file", "format_whitelist": _whitelist(kind)}
-    if kind.endswith("_pipe"):
-        still = Path(path).suffix.lower() not in (".mjpeg", ".mjpg")
-        return Admission(path, f"file:{path}", kind, options, network=False, still=still)
-    return Admission(path, f"file:{path}", kind, options, network=False, cut_short=cut_short)
+    moving = Path(path).suffix.lower() in (".mjpeg", ".mjpg")
+    return Admission(
+        shown=path,
+        address=f"file:{path}",
+        format=kind,
+        options=options,
+        network=False,
+        still=kind.endswith("_pipe") and not moving,
+        cut_short=cut_short,
+    )
 
 
 def _regular_size(path: str) -> int:
@@ -168,57 +173,3 @@ def _is_transport_stream(head: bytes) -> bool:
         for length in (188, 192)
         for start in range(length)
     )
-
-
-def _chunks(file: BinaryIO, kind: str, size: int) -> tuple[set[bytes], bool]:
-    """The names of the outermost chunks, and whether the last one lacks its end."""
-    if kind == "matroska":
-        return set(), _segment_end(file) > size
-    if kind not in ("mov", "avi"):
-        return set(), False
-    names: set[bytes] = set()
-    position = 0
-    while position + 8 <= size:
-        file.seek(position)
-        name, length = _box(file.read(16)) if kind == "mov" else _riff(file.read(8))
-        if length == 0:  # up to the file's end, or not a chunk
-            return names | {name}, False
-        names.add(name)
-        position += length
-    return names, position > size
-
-
-def _box(head: bytes) -> tuple[bytes, int]:
-    """Name and whole length of an ISO base media box (ISO/IEC 14496-12, 4.2)."""
-    length = int.from_bytes(head[:4], "big")
-    if length == 1:
-        length = int.from_bytes(head[8:16], "big")
-    return head[4:8], length if length >= 8 else 0
-
-
-def _riff(head: bytes) -> tuple[bytes, int]:
-    """Name and whole length of a RIFF chunk, padded to an even one; 0 for one left unfinished."""
-    length = int.from_bytes(head[4:8], "little")
-    return head[:4], 8 + length + length % 2 if length and head.startswith(b"RIFF") else 0
-
-
-def _segment_end(file: BinaryIO) -> int:
-    """Where the segment of a Matroska file ends (RFC 9559, 5); 0 where it does not say."""
-    file.seek(4)
-    header = _vint(file)
-    file.seek(header, os.SEEK_CUR)
-    if file.read(4) != b"\x18\x53\x80\x67":
-        return 0
-    length = _vint(file)
-    return file.tell() + length if length else 0
-
-
-def _vint(file: BinaryIO) -> int:
-    """An EBML variable-size integer (RFC 8794, 4); 0 for "unknown" and for no such number."""
-    first = file.read(1)
-    if not first or first[0] == 0:
-        return 0
-    extra = 8 - first[0].bit_length()
-    value = int.from_bytes(first + file.read(extra), "big")
-    ones = (1 << 7 * (extra + 1)) - 1
-    return 0 if value & ones == ones else value & ones

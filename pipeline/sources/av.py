@@ -43,12 +43,15 @@ class VideoSource:
         """Opens it. Raises `SourceError` or `SourceRefused`."""
         self.complete = False
         self.reason = "not read to its end"
+        self.fault: str | None = None
         self._admission = admission
         self._live = live
         self._loop = loop
         self._clock = clock
         self._open = partial(Reel, admission, max_pixels=max_pixels, clock=clock)
         self._reel = self._open()
+        self.codec = self._reel.codec
+        self.announced = self._reel.announced or None
         interval = self._reel.interval
         gap = _LIVE_GAP if admission.network else _FILE_GAP
         self._timeline = Timeline(interval=interval, longest_gap=gap)
@@ -77,8 +80,11 @@ class VideoSource:
         while True:
             for decoded in self._reel.decode():
                 yield self._picture(decoded)
-            self.complete, self.reason = self._ending()
-            if not (self._loop and self._reel.pictures and self._rewind()):
+            if not (self._loop and self._reel.pictures):
+                self.reason, self.fault = self._ending()
+                self.complete = self.fault is None
+                return
+            if not self._rewind():
                 return
 
     def _rewind(self) -> bool:
@@ -86,7 +92,7 @@ class VideoSource:
         try:
             self._reel = self._open()
         except SourceError as error:
-            self.complete, self.reason = False, str(error)
+            self.reason, self.fault = str(error), error.fault
             return False
         self._timeline.turn()
         return True
@@ -94,17 +100,11 @@ class VideoSource:
     def _picture(self, decoded: Decoded) -> Picture:
         frame = decoded.frame
         segment, media_time = self._timeline.place(decoded.seconds)
-        at, ns, decoded_ns, due_ns = (
-            decoded.arrived_at,
-            decoded.arrived_ns,
-            decoded.decoded_ns,
-            None,
-        )
+        at, ns, due_ns = decoded.arrived_at, decoded.arrived_ns, None
         if self._pace is not None:
             now_ns = self._clock()
             ns = due_ns = self._pace.due_ns(segment, media_time, now_ns)
             at = time.time() + (due_ns - now_ns) / 1e9
-            decoded_ns = max(decoded_ns, due_ns)
         return Picture(
             width=frame.width,
             height=frame.height,
@@ -113,7 +113,8 @@ class VideoSource:
             tainted=decoded.tainted,
             arrived_at=at,
             arrived_ns=ns,
-            decoded_ns=decoded_ns,
+            decode_ns=decoded.decode_ns,
+            decoded_ns=ns + decoded.decode_ns,
             due_ns=due_ns,
             write=partial(self._write, frame),
         )
@@ -129,23 +130,45 @@ class VideoSource:
         except FFmpegError as error:
             what = f"a picture of {frame.width}x{frame.height} in {frame.format.name}"
             text = f"{self._admission.shown}: {what} cannot be converted: {error.strerror}"
-            raise SourceError(text) from None
+            raise SourceError(text, fault="decoder") from None
         np.copyto(out, np.from_dlpack(scaled.planes[0]))  # a view, without the rows' padding
 
-    def _ending(self) -> tuple[bool, str]:
+    def _ending(self) -> tuple[str, str | None]:
+        """How it ended, and whose fault it is if it did not end as it should."""
         reel = self._reel
-        frames = f"{reel.pictures} frame" + "s" * (reel.pictures != 1)
         if self._live and self._admission.network:
-            return False, reel.stopped or "the connection was closed"
-        if reel.pictures == 0:
-            return False, "not one frame of it could be decoded"
+            fault = "decoder" if reel.lost and not reel.pictures else "network"
+            return reel.stopped or "the connection was closed", fault
+        frames = _count(reel.pictures, "frame")
         if reel.stopped:
-            return False, f"ended after {frames}: {reel.stopped}"
+            fault = "network" if self._admission.network else "camera"
+            return f"ended after {frames}: {reel.stopped}", fault
+        if reel.pictures == 0:
+            return "not one frame of it could be decoded", "decoder"
         # A transport stream has no end of its own; half a picture is the only sign.
         half = self._admission.format == "mpegts" and reel.ends_damaged
         if self._admission.cut_short or half:
-            of = f"{reel.pictures} of {reel.announced} frames" if reel.announced else frames
-            return False, f"ended after {of}: the file is cut short"
+            some = reel.announced > reel.pictures
+            of = f"{reel.pictures} of {reel.announced} frames" if some else frames
+            return f"ended after {of}: the file is cut short", "camera"
+        return self._whole(frames)
+
+    def _whole(self, frames: str) -> tuple[str, str | None]:
+        """The end of what was read from the first byte to the last."""
+        reel = self._reel
+        wrong = []
         if reel.lost:
-            return False, f"read to its end, {frames}, but {reel.lost} more could not be decoded"
-        return True, f"read to its end: {frames}"
+            wrong.append(f"{reel.lost} more could not be decoded")
+        if reel.missing:
+            wrong.append(f"{reel.missing} more seem{'s' * (reel.missing == 1)} to be missing")
+        elif reel.damaged:
+            wrong.append(f"the file is damaged in {_count(reel.damaged, 'place')}")
+        if not wrong:
+            return f"read to its end: {frames}", None
+        only_lost = not reel.missing and not reel.damaged
+        fault = "decoder" if only_lost else "camera"
+        return f"read to its end, {frames}, but {' and '.join(wrong)}", fault
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + "s" * (number != 1)

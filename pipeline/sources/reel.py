@@ -13,18 +13,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import av
 import av.error
-from av.container import InputContainer
-from av.stream import Disposition
 from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 
-from pipeline.errors import SourceError, SourceRefused
-from pipeline.sources.admission import CODECS, OPEN_SECONDS, READ_SECONDS, Admission
+from pipeline.errors import SourceError
+from pipeline.sources import opening
+from pipeline.sources.admission import READ_SECONDS, Admission
+from pipeline.sources.gaps import Gaps, Reach
 
 _READ_ATTEMPTS = 16  # in a row: a reader that finds no way past damage would try for ever
-_USUAL_RATE = 25.0  # pictures per second, where a stream does not say
+_JOINT = 2  # packets: the parser of a transport stream holds one back
+_SEARCHED = 1 << 15  # bytes; a reader of transport streams searches at least these in an attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,41 +34,58 @@ class Decoded:
     seconds: float | None  # its time stamp
     arrived_at: float
     arrived_ns: int
-    decoded_ns: int
+    decode_ns: int
     tainted: bool
 
 
 class Reel:
     """An open stream that is read once, from its start or from now on. Close it.
 
-    `pictures` have been decoded so far, `lost` packets could not be, and `ends_damaged` if the
-    last one was not whole; `stopped` says why reading ended, if not at the end. A packet that
-    cannot be decoded ends nothing.
+    `pictures` have been decoded so far, `lost` packets could not be, at `damaged` places the
+    container is broken, and `ends_damaged` if the last picture was not whole; `stopped` says why
+    reading ended, if not at the end. A packet that cannot be decoded ends nothing.
     """
 
     def __init__(self, admission: Admission, *, max_pixels: int, clock: Callable[[], int]) -> None:
         """Opens the stream and its decoder. Raises `SourceError` or `SourceRefused`."""
         self.pictures = 0
         self.lost = 0
+        self.damaged = 0
         self.ends_damaged = False
         self.stopped: str | None = None
         self._still = admission.still
+        self._cut_still = admission.still and admission.cut_short
         self._network = admission.network
         self._clock = clock
-        self._container = _open(admission, max_pixels)
+        self._container = opening.open_container(admission, max_pixels)
         try:
-            self._stream = _video(self._container, admission)
-            _open_decoder(self._stream, admission, max_pixels)
+            self._stream = stream = opening.video_of(self._container, admission)
+            opening.open_decoder(stream, admission, max_pixels)
         except SourceError:
             self.close()
             raise
-        self.interval = 1 / _rate(self._stream)  # seconds between pictures
-        self.announced = self._stream.frames  # how many pictures the headers promise; 0: unknown
+        self.codec = stream.codec_context.name
+        self.interval = opening.interval_of(stream)  # seconds between pictures
+        ticks = opening.ticks_of(stream) if self._container.format.name == "avi" else None
+        # How many pictures the headers promise; 0: unknown.
+        self.announced = stream.frames // (ticks or 1) or int(self._still)
+        self._reach = Reach(self.announced, entries=len(stream.index_entries), ticks=ticks)
+        self._tick = float(stream.time_base or 0)  # seconds
+        self._gaps = Gaps(interval=opening.constant_interval_of(stream), tick=self._tick)
+        self._torn = 0  # in so many packets, a joint may still explain why one lacks a part
         # Motion JPEG over HTTP has no time stamps: when a picture arrives is when it was taken.
         self._by_arrival = self._network and self._container.format.name == "mpjpeg"
+        self._spent_ns = 0  # reading and decoding, since the last picture came out
         self._group = 0  # packets from one keyframe to the next are a group; 0: before the first
         self._damaged_group = -1  # the last one that was seen to be damaged
         self._tainted = True  # of the last picture; what came before the first keyframe is missing
+
+    @property
+    def missing(self) -> int:
+        """Pictures that nothing was found of, beside the lost ones: by the headers or the rate."""
+        if self.announced:
+            return self._reach.missing
+        return max(0, self._gaps.missing - self.lost)
 
     def close(self) -> None:
         """Frees what FFmpeg holds; pictures that are still held stay valid. Never raises."""
@@ -78,9 +94,9 @@ class Reel:
     def decode(self) -> Iterator[Decoded]:
         """Every picture that can be decoded, in the order of showing."""
         for packet in self._packets():
-            self._group += packet.is_keyframe
-            if packet.is_corrupt:
-                self._damaged_group = self._group
+            self._examine(packet)
+            if packet.size == 0:  # a picture that was left out on purpose
+                continue
             # Comes back with the packet's own picture, which may be a few packets later.
             packet.opaque = time.time(), self._clock(), self._group
             yield from self._pictures_of(packet)
@@ -89,23 +105,50 @@ class Reel:
         yield from self._pictures_of(None)
 
     def _packets(self) -> Iterator[Any]:
-        failures = 0
-        while failures < _READ_ATTEMPTS:
+        attempts = _READ_ATTEMPTS
+        searches = 0 if self._network else self._container.size // _SEARCHED
+        packets = self._container.demux(self._stream)
+        while attempts > 0:
             try:
-                for packet in self._container.demux(self._stream):
-                    failures = 0
-                    if packet.size:  # the empty one at the end would end the decoder's work
-                        yield packet
+                packet = self._next(packets)
             except av.error.FFmpegError as error:
-                failures += 1
-                self.stopped = _read_failure(error)
+                self.damaged += self.stopped is None  # one place, however wide
+                self.stopped = _read_failure(error, network=self._network)
                 if self._network:
                     return
+                packets = self._container.demux(self._stream)
+                if isinstance(error, av.error.BlockingIOError) and searches > 0:
+                    searches -= 1  # a stretch of the file without a packet is behind it
+                else:
+                    attempts -= 1
             else:
                 self.stopped = None
-                return
+                attempts = _READ_ATTEMPTS
+                if packet is None or (packet.size == 0 and packet.dts is None):
+                    return  # the empty one is a sign of the end, and would end the decoder's work
+                yield packet
+
+    def _next(self, packets: Iterator[Any]) -> Any:
+        began_ns = self._clock()
+        packet = next(packets, None)
+        if not self._network:  # there it is the camera that is waited for
+            self._spent_ns += self._clock() - began_ns
+        return packet
+
+    def _examine(self, packet: Any) -> None:
+        """Counts what is wrong with a packet, and what is not there before it."""
+        self._group += packet.is_keyframe
+        joint = self._reach.see(packet.dts)
+        self.damaged -= joint and self._torn > 0  # no break in two recordings that are whole
+        self._torn -= self._torn > 0
+        if packet.is_corrupt:
+            self._damaged_group = self._group
+            if self._group > 0:
+                self.damaged += 1
+                self._torn = _JOINT
 
     def _pictures_of(self, packet: Any) -> Iterator[Decoded]:
+        began_ns = self._clock()
         try:
             frames = self._stream.decode(packet)
         except av.error.EOFError:
@@ -115,95 +158,40 @@ class Reel:
             self._damaged_group = self._group
             self.lost += self._group > 0  # before a keyframe there is nothing to lose
             return
-        decoded_ns = self._clock()
-        for frame in frames:
-            yield self._stamped(frame, decoded_ns)
+        finally:
+            self._spent_ns += self._clock() - began_ns
+        if frames:
+            decode_ns, self._spent_ns = self._spent_ns // len(frames), 0
+            for frame in frames:
+                yield self._stamped(frame, decode_ns)
 
-    def _stamped(self, frame: VideoFrame, decoded_ns: int) -> Decoded:
+    def _stamped(self, frame: VideoFrame, decode_ns: int) -> Decoded:
         stamps = frame.opaque
         at, ns, group = (
-            stamps if isinstance(stamps, tuple) else (time.time(), decoded_ns, self._group)
+            stamps if isinstance(stamps, tuple) else (time.time(), self._clock(), self._group)
         )
-        if frame.is_corrupt:
+        if frame.is_corrupt or self._cut_still:
             self._damaged_group = group
         # Beside its own group, a picture that is shown before a keyframe may lean on the last one.
         leaning = self._tainted and not frame.key_frame
         self._tainted = group <= self._damaged_group or leaning
         self.pictures += 1
         self.ends_damaged = frame.is_corrupt
-        seconds = ns / 1e9 if self._by_arrival else _seconds(frame)
-        return Decoded(frame, seconds, at, ns, decoded_ns, self._tainted)
+        seconds = ns / 1e9 if self._by_arrival else self._seconds(frame)
+        self._gaps.see(seconds)
+        return Decoded(frame, seconds, at, ns, decode_ns, self._tainted)
+
+    def _seconds(self, frame: VideoFrame) -> float | None:
+        # `frame.time_base` is unknown of the pictures that come out at the very end.
+        return frame.pts * self._tick if frame.pts is not None and self._tick else None
 
 
-def _seconds(frame: VideoFrame) -> float | None:
-    # PyAV 18 has Fraction or None here, PyAV 19 AVRational, which is false where it is unknown.
-    return float(frame.pts * frame.time_base) if frame.pts is not None and frame.time_base else None
-
-
-def _rate(stream: VideoStream) -> float:
-    for rate in (stream.average_rate, stream.guessed_rate):
-        if rate and 0.01 <= float(rate) <= 1000:
-            return float(rate)
-    return _USUAL_RATE
-
-
-def _open(admission: Admission, max_pixels: int) -> InputContainer:
-    # Probing decodes too, and takes its limits from here; the decoder proper takes them below.
-    limits = {"max_pixels": str(max_pixels), "codec_whitelist": ",".join(sorted(CODECS))}
-    began = time.monotonic()
-    try:
-        return av.open(
-            admission.address,
-            mode="r",
-            format=admission.format,
-            options=limits | admission.options,
-            timeout=(OPEN_SECONDS, READ_SECONDS) if admission.network else None,
-        )
-    except (av.error.FFmpegError, UnicodeError) as error:
-        raise _open_failure(admission, error, time.monotonic() - began) from None
-
-
-def _open_failure(admission: Admission, error: Exception, waited: float) -> SourceError:
-    text = getattr(error, "strerror", None) or "its name is not text"
-    if not admission.network:
-        return SourceRefused(f"{admission.shown} is damaged or not {admission.format}: {text}")
-    if waited >= READ_SECONDS:  # what FFmpeg says of a silent peer is often beside the point
-        text = f"no answer within {waited:.0f} s"
-    return SourceError(f"{admission.shown} cannot be opened: {text}")
-
-
-def _read_failure(error: av.error.FFmpegError) -> str:
+def _read_failure(error: av.error.FFmpegError, *, network: bool) -> str:
+    if not network:
+        lost = isinstance(error, av.error.BlockingIOError)  # an end of the search for a packet
+        return "the rest of it is damaged" if lost else error.strerror or type(error).__name__
     if isinstance(error, (av.error.ExitError, av.error.TimeoutError)):
         return f"nothing came for {READ_SECONDS:.0f} s or more"
     if error.errno == errno.EIO:  # how FFmpeg sees the end of an HTTP answer of unknown length
         return "the connection was closed"
     return error.strerror or type(error).__name__
-
-
-def _video(container: InputContainer, admission: Admission) -> VideoStream:
-    """The first stream of moving pictures; the cover of a song is none."""
-    shown = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    if not shown:
-        found = " and ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-        raise SourceRefused(f"{admission.shown} holds no video, only {found}")
-    return shown[0]
-
-
-def _open_decoder(stream: VideoStream, admission: Admission, max_pixels: int) -> None:
-    decoder = stream.codec_context
-    if decoder is None or decoder.name not in CODECS:
-        name = "an unknown codec" if decoder is None else f"the codec {decoder.name!r}"
-        accepted = "H.264, HEVC, AV1, VP8, VP9, MPEG-1, -2, -4 and Motion JPEG are accepted"
-        raise SourceRefused(f"{admission.shown} has {name}; {accepted}")
-    if decoder.width * decoder.height > max_pixels:
-        size = f"{decoder.width}x{decoder.height} pixels"
-        raise SourceRefused(f"{admission.shown} is {size}, and {max_pixels} in all are accepted")
-    decoder.thread_type = "NONE"
-    decoder.thread_count = 1
-    decoder.copy_opaque = True
-    decoder.options = {"max_pixels": str(max_pixels)}
-    try:
-        decoder.open()
-    except av.error.FFmpegError as error:
-        text = f"the {decoder.name} decoder does not take it: {error.strerror}"
-        raise SourceRefused(f"{admission.shown} cannot be decoded: {text}") from None

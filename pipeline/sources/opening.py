@@ -1,0 +1,108 @@
+"""Opening a stream and its decoder, within limits: or why it is not opened, in one sentence."""
+
+from __future__ import annotations
+
+import time
+
+import av
+import av.error
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from pipeline.errors import SourceError, SourceRefused
+from pipeline.sources.admission import CODECS, OPEN_SECONDS, READ_SECONDS, Admission
+
+_USUAL_RATE = 25.0  # pictures per second, where a stream does not say
+_ANSWERS = (  # what only somebody who is there can cause
+    av.error.HTTPClientError,
+    av.error.HTTPServerError,
+    av.error.InvalidDataError,
+    UnicodeError,
+)
+_SAME = 0.001  # two rates that differ by less are the same one, measured twice
+
+
+def open_container(admission: Admission, max_pixels: int) -> InputContainer:
+    """Opens and probes it. Raises `SourceError`, or `SourceRefused` for a file."""
+    # Probing decodes too, and takes its limits from here; the decoder proper takes them below.
+    limits = {"max_pixels": str(max_pixels), "codec_whitelist": ",".join(sorted(CODECS))}
+    began = time.monotonic()
+    try:
+        return av.open(
+            admission.address,
+            mode="r",
+            format=admission.format,
+            options=limits | admission.options,
+            timeout=(OPEN_SECONDS, READ_SECONDS) if admission.network else None,
+        )
+    except (av.error.FFmpegError, UnicodeError) as error:
+        raise _open_failure(admission, error, time.monotonic() - began) from None
+
+
+def interval_of(stream: VideoStream) -> float:
+    """Seconds between pictures, a guess where the stream does not say."""
+    for rate in (stream.average_rate, stream.guessed_rate):
+        if rate and 0.01 <= float(rate) <= 1000:
+            return 1 / float(rate)
+    return 1 / _USUAL_RATE
+
+
+def constant_interval_of(stream: VideoStream) -> float | None:
+    """Seconds between pictures if the stream claims that they are always the same."""
+    average, base = stream.average_rate, stream.base_rate
+    if not average or not base or abs(float(base / average) - 1) > _SAME:
+        return None
+    return 1 / float(base)
+
+
+def video_of(container: InputContainer, admission: Admission) -> VideoStream:
+    """The first stream of moving pictures; the cover of a song is none.
+
+    Raises `SourceRefused` where there is none.
+    """
+    shown = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not shown:
+        found = " and ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+        raise SourceRefused(f"{admission.shown} holds no video, only {found}")
+    return shown[0]
+
+
+def open_decoder(stream: VideoStream, admission: Admission, max_pixels: int) -> None:
+    """Opens the stream's decoder, with one thread. Raises `SourceRefused`."""
+    decoder = stream.codec_context
+    if decoder is None or decoder.name not in CODECS:
+        name = "an unknown codec" if decoder is None else f"the codec {decoder.name!r}"
+        accepted = "H.264, HEVC, AV1, VP8, VP9, MPEG-1, -2, -4 and Motion JPEG are accepted"
+        raise SourceRefused(f"{admission.shown} has {name}; {accepted}")
+    if decoder.width * decoder.height > max_pixels:
+        size = f"{decoder.width}x{decoder.height} pixels"
+        raise SourceRefused(f"{admission.shown} is {size}, and {max_pixels} in all are accepted")
+    decoder.thread_type = "NONE"
+    decoder.thread_count = 1
+    decoder.copy_opaque = True
+    decoder.options = {"max_pixels": str(max_pixels)}
+    try:
+        decoder.open()
+    except av.error.FFmpegError as error:
+        text = f"the {decoder.name} decoder does not take it: {error.strerror}"
+        raise SourceRefused(
+            f"{admission.shown} cannot be decoded: {text}", fault="decoder"
+        ) from None
+
+
+def ticks_of(stream: VideoStream) -> int:
+    """Ticks of the stream's time stamps from one picture to the next, at least 1."""
+    per_second = float(stream.time_base or 0) * float(stream.base_rate or 0)
+    return max(1, round(1 / per_second)) if per_second else 1
+
+
+def _open_failure(admission: Admission, error: Exception, waited: float) -> SourceError:
+    text = getattr(error, "strerror", None) or "its name is not text"
+    answered = isinstance(error, _ANSWERS)
+    if not admission.network:
+        return SourceRefused(f"{admission.shown} is damaged or not {admission.format}: {text}")
+    if waited >= READ_SECONDS:  # what FFmpeg says of a silent peer is often beside the point
+        text, answered = f"no answer within {waited:.0f} s", False
+    fault = "camera" if answered else "network"
+    return SourceError(f"{admission.shown} cannot be opened: {text}", fault=fault)

@@ -200,8 +200,8 @@ def test_probing_says_what_everything_is(
         rf"(valkey|redis) [\d.]+ at {redis_server.socket}, answers in [\d.]+ ms",
         done.findings["ok      redis"],
     )
-    assert done.findings["ok      camera a"] == "160x120, 25 frames/s"
-    assert done.findings["ok      camera b"] == "160x120, 10 frames/s"
+    assert done.findings["ok      camera a"] == "h264, 160x120, 25 frames/s"
+    assert done.findings["ok      camera b"] == "h264, 160x120, 10 frames/s"
     assert "hunter2" not in done.out
 
 
@@ -224,7 +224,7 @@ def test_one_thing_that_fails_is_said_beside_what_does_not(
     done = check.probe(config.write(clip, text, sound, away))
 
     assert done.code == 2
-    assert done.findings["ok      camera a"] == "160x120, 25 frames/s"
+    assert done.findings["ok      camera a"] == "h264, 160x120, 25 frames/s"
     assert done.findings["failed  camera b"].startswith(f"{text} is not an mp4")
     assert done.findings["failed  camera c"].endswith("holds no video, only audio")
     assert done.findings["failed  camera d"].endswith("Connection refused")

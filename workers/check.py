@@ -118,7 +118,7 @@ def _probe_camera(camera: Camera) -> Finding:
     def see() -> str:
         seen = look(camera.url.get_secret_value(), network=camera.file is None)
         rate = f", {seen.rate:.4g} frames/s" if seen.rate else ""
-        return f"{seen.width}x{seen.height}{rate}"
+        return f"{seen.codec}, {seen.width}x{seen.height}{rate}"
 
     return _finding(f"camera {camera.id}", see)
 

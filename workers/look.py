@@ -26,6 +26,7 @@ class Seen(msgspec.Struct, frozen=True):
     width: int = 0  # pixels
     height: int = 0
     rate: float | None = None  # pictures per second, None where it showed but one
+    codec: str = ""  # FFmpeg's name of the decoder
     fault: str | None = None
 
 
@@ -91,7 +92,7 @@ def _watch(request: _Request) -> Seen:
                 break
     passed = times[-1] - times[0]
     rate = (len(times) - 1) / passed if passed > 0 else None
-    return Seen(first.width, first.height, rate)
+    return Seen(first.width, first.height, rate, source.codec)
 
 
 if __name__ == "__main__":

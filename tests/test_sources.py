@@ -688,7 +688,8 @@ def test_a_loop_ends_in_words_when_its_file_goes(clip: Path) -> None:
 
     assert frames == 30
     assert not source.complete
-    assert "No such file" in source.reason
+    assert source.reason == f"{clip} cannot be opened: No such file or directory"
+    assert source.fault == "camera"
 
 
 def test_a_loop_without_a_single_picture_ends(tmp_path: Path) -> None:

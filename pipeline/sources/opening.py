@@ -24,7 +24,7 @@ _SAME = 0.001  # two rates that differ by less are the same one, measured twice
 
 
 def open_container(admission: Admission, max_pixels: int) -> InputContainer:
-    """Opens and probes it. Raises `SourceError`, or `SourceRefused` for a file."""
+    """Opens and probes it. Raises `SourceError`, or `SourceRefused` for a file's contents."""
     # Probing decodes too, and takes its limits from here; the decoder proper takes them below.
     limits = {"max_pixels": str(max_pixels), "codec_whitelist": ",".join(sorted(CODECS))}
     began = time.monotonic()
@@ -100,9 +100,9 @@ def ticks_of(stream: VideoStream) -> int:
 def _open_failure(admission: Admission, error: Exception, waited: float) -> SourceError:
     text = getattr(error, "strerror", None) or "its name is not text"
     answered = isinstance(error, _ANSWERS)
-    if not admission.network:
+    if not admission.network and not isinstance(error, OSError):
         return SourceRefused(f"{admission.shown} is damaged or not {admission.format}: {text}")
     if waited >= READ_SECONDS:  # what FFmpeg says of a silent peer is often beside the point
         text, answered = f"no answer within {waited:.0f} s", False
-    fault = "camera" if answered else "network"
+    fault = "camera" if answered or not admission.network else "network"
     return SourceError(f"{admission.shown} cannot be opened: {text}", fault=fault)

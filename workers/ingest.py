@@ -73,7 +73,7 @@ class Session:
             self._drop("undecodable")
             return
         written_ns = time.monotonic_ns()
-        decode_ns = picture.decoded_ns - picture.arrived_ns + written_ns - started_ns
+        decode_ns = picture.decode_ns + written_ns - started_ns
         self._send(
             Ticket(self._frame(picture, seq, captured_at), decode_ns, written_ns, self._dropped)
         )
@@ -173,9 +173,9 @@ def ingest(session: Session) -> None:
                     break
             else:
                 reason, complete = source.reason, source.complete
-                fault = None if complete else "camera"
+                fault = source.fault
     except SourceError as error:
-        reason, fault = str(error), "camera"
+        reason, fault = str(error), error.fault
     if not complete and session.told_to_stop():  # what broke, broke while it was to end anyway
         reason, fault = "stopped", None
     if session.undecodable and fault is None:

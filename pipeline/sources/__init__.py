@@ -43,7 +43,6 @@ class Picture:
     arrived_at: float  # when its packet arrived, seconds since 1970
     arrived_ns: int  # the same, monotonic; for a paced picture both are when it is due
     decode_ns: int  # what reading and decoding took since the last picture came out
-    decoded_ns: int  # `arrived_ns` and `decode_ns` together
     due_ns: int | None  # a paced picture is to be held back until then, monotonic
     write: Callable[[NDArray[np.uint8]], None]  # resizes into uint8 RGB [height, width, 3], exactly
 

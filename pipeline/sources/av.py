@@ -114,7 +114,6 @@ class VideoSource:
             arrived_at=at,
             arrived_ns=ns,
             decode_ns=decoded.decode_ns,
-            decoded_ns=ns + decoded.decode_ns,
             due_ns=due_ns,
             write=partial(self._write, frame),
         )

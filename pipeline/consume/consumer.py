@@ -26,7 +26,8 @@ from pipeline.consume.group import Membership
 from pipeline.consume.steps import Batch, Item, Settings, Steps, Value
 from pipeline.consume.streams import MARGIN, Patience, Scope
 from pipeline.sinks.address import place
-from pipeline.sinks.redis import connect, unavailable
+from pipeline.sinks.connection import connect
+from pipeline.sinks.lanes import unavailable
 
 
 class Consumer:

@@ -26,7 +26,8 @@ from pipeline.consume.entries import (
 from pipeline.consume.gaps import Seen, between, seen, seen_in
 from pipeline.consume.streams import Patience, Scope, parse_after
 from pipeline.sinks.address import place
-from pipeline.sinks.redis import connect, unavailable
+from pipeline.sinks.connection import connect
+from pipeline.sinks.lanes import unavailable
 from pipeline.sinks.window import NO_ENTRY, EntryId, format_id, parse_id
 
 

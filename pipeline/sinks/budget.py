@@ -47,4 +47,4 @@ class Budget:
 
     def _share(self) -> None:
         for window in self._windows:
-            window.limit_bytes = self.limit // len(self._windows)
+            window.queue.limit_bytes = self.limit // len(self._windows)

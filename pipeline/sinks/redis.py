@@ -36,8 +36,10 @@ from pipeline.sinks.lanes import (
 )
 from pipeline.sinks.lanes import unavailable as unavailable
 from pipeline.sinks.lease import RENEW, Lease, Owner
+from pipeline.sinks.spool import Spool
+from pipeline.sinks.spooled import Spooled
 from pipeline.sinks.stream import Stream as Stream
-from pipeline.sinks.stream import hash_of, holds, last_entry, xadd
+from pipeline.sinks.stream import hash_of, holds, last_entry, last_frame, xadd
 from pipeline.sinks.window import NO_ENTRY, EntryId, Keys, Record, Window, format_id
 
 BATCH = 50  # entries in one MULTI
@@ -63,6 +65,7 @@ class RedisSink:
         clock: Callable[[], float] = time.time,
         notice: Callable[[str], None] = lambda _: None,
         budget: Budget | None = None,
+        spool: Spool | None = None,
     ) -> None:
         self.place = place(url)
         self._url = url
@@ -70,6 +73,7 @@ class RedisSink:
         self._clock = clock
         self._notice = notice
         self._budget = budget or Budget()
+        self._spool = spool
         self._fence: Fence | None = None
         self._streams: list[Stream] = []
         self._most = BATCH  # fewer while answers do not come in time
@@ -92,7 +96,11 @@ class RedisSink:
         `job` (a file's) is a digest of all that decides its results; None is like no other job.
         `again`: from the start, even if that job has been done; once per run.
         """
-        window = Window(keys, limit=limit)
+        queue = None
+        if live and self._spool is not None:  # a file is decoded again instead
+            name = keys.detections.removesuffix(":detections")
+            queue = Spooled(self._spool, name, limit, self._clock)
+        window = Window(keys, limit=limit, queue=queue)
         lease = Lease(keys.owner, keys.camera, self._owner)
         asked = None if live else Job(job, self._owner.token, again)
         stream = Stream(window, lease, asked, maxlen)
@@ -110,11 +118,11 @@ class RedisSink:
             return 0
         self._budget.settle(None)
         with self._speaking(stream):
-            last, stored = self._claim(stream)
+            last, line, stored = self._claim(stream)
             self._compare(stream, last)
             if stream.job is not None:
                 self._take_position(stream, stream.job, last, stored)
-        frames = stream.window.confirm_up_to(last, time.monotonic())
+        frames = stream.window.confirm_up_to(last, time.monotonic(), line)
         stream.in_step = stream.met = True
         return frames
 
@@ -145,6 +153,8 @@ class RedisSink:
         Returns the streams that must be written (or stepped into) again, because Redis has lost
         something or the lease is gone. Raises SinkUnavailable.
         """
+        for stream in self._streams:
+            stream.window.queue.sync()
         due = time.monotonic() - RENEW
         streams = [s for s in self._streams if s.in_step and s.lease.renewed <= due]
         if streams:
@@ -161,18 +171,21 @@ class RedisSink:
         """Lets go of a camera: of its lease, where Redis can be told, and of its records."""
         self._streams.remove(stream)
         self._budget.leave(stream.window)
+        stream.window.queue.close()
         self._release(stream)
 
     def close(self) -> None:
-        """Lets go of all cameras and of the connection."""
+        """Lets go of all cameras and of the connection. The spool is the caller's to close."""
         for stream in list(self._streams):
             self.close_stream(stream)
         self._drop()
 
     # ── stepping in ───────────────────────────────────────────────────────────────────────────
 
-    def _claim(self, stream: Stream) -> tuple[dict[str, EntryId], dict[str, str]]:
-        """Takes the lease; the last ids and the job's hash of that very moment."""
+    def _claim(
+        self, stream: Stream
+    ) -> tuple[dict[str, EntryId], tuple[str, int] | None, dict[str, str]]:
+        """Takes the lease; of that very moment the last ids, the last frame, the job's hash."""
         fence, keys, lease = self._connected(), stream.window.keys, stream.lease
         for _ in range(_TRIES):
             lease.judge(*fence.look(lease), time.monotonic())
@@ -187,7 +200,8 @@ class RedisSink:
                 names = (keys.detections, keys.events)
                 found = {k: last_entry(a) for k, a in zip(names, answers[:2], strict=True)}
                 stream.exists = {key: entry is not None for key, entry in found.items()}
-                return {key: entry or NO_ENTRY for key, entry in found.items()}, hash_of(answers[2])
+                last = {key: entry or NO_ENTRY for key, entry in found.items()}
+                return last, last_frame(answers[0]), hash_of(answers[2])
         raise Unavailable(f"Redis at {self.place} gives {lease.key} to others all the time")
 
     def _compare(self, stream: Stream, last: dict[str, EntryId]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+import msgspec
 import redis
 
 from pipeline.sinks.connection import Command
@@ -11,6 +12,7 @@ from pipeline.sinks.jobs import Job, Position
 from pipeline.sinks.lanes import is_missing
 from pipeline.sinks.lease import Lease
 from pipeline.sinks.window import EntryId, Record, Window, format_id, parse_id
+from pipeline.wire import read_detections
 
 
 class Stream:
@@ -32,7 +34,7 @@ class Stream:
 
     @property
     def accounted(self) -> int | None:
-        """The last seq that this process has taken in; None: none yet."""
+        """The last seq that was taken in, by this process or into its spool; None: none yet."""
         return self.window.newest
 
 
@@ -55,6 +57,18 @@ def last_entry(answer: object) -> EntryId | None:
     if isinstance(answer, redis.RedisError):
         raise answer
     return parse_id(cast(bytes, _pairs(answer)[b"last-generated-id"]))
+
+
+def last_frame(answer: object) -> tuple[str, int] | None:
+    """Session and seq of the last entry of an XINFO STREAM reply; None for none of ours."""
+    if isinstance(answer, redis.RedisError):
+        return None
+    entry = cast("list[list[bytes]] | None", _pairs(answer).get(b"last-entry"))
+    try:
+        message = read_detections(_pairs(entry[1])[b"data"]) if entry else None  # type: ignore[arg-type]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError):
+        return None
+    return None if message is None else (message.session, message.seq)
 
 
 def hash_of(answer: object) -> dict[str, str]:

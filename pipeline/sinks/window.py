@@ -19,20 +19,11 @@ from itertools import islice
 import msgspec
 
 from pipeline.errors import VedetteError
-from pipeline.messages import Counts
-from pipeline.wire import (
-    CameraMessage,
-    DetectionsMessage,
-    merge_drops,
-    read_camera,
-    read_detections,
-    to_json,
-    traceparent,
-)
-
-EntryId = tuple[int, int]
-NO_ENTRY: EntryId = (0, 0)
-OVERHEAD = 700  # bytes that a record costs in memory beside its data
+from pipeline.sinks.drafts import NO_ENTRY as NO_ENTRY
+from pipeline.sinks.drafts import OVERHEAD, Draft, Drafts, draft
+from pipeline.sinks.drafts import EntryId as EntryId
+from pipeline.sinks.spooled import Spooled
+from pipeline.wire import CameraMessage, DetectionsMessage, read_camera, to_json
 
 
 class OutOfLine(VedetteError):
@@ -72,22 +63,6 @@ class Record:
         return OVERHEAD + len(self.fields["data"])
 
 
-@dataclass(slots=True)
-class Draft:
-    """A message that has no id yet; its bytes may still change."""
-
-    schema: str
-    data: bytes
-    traceparent: str | None  # None: an event
-    state: str | None  # None: a frame
-    seq: int = 0  # of a frame
-    counted: bool = False
-
-    @property
-    def size(self) -> int:
-        return OVERHEAD + len(self.data)
-
-
 class Window:
     """The records of one camera, oldest first. `len` counts those that Redis has still to take.
 
@@ -96,32 +71,39 @@ class Window:
     is set for files only, and makes the window take nothing but the next frame in line.
     """
 
-    def __init__(self, keys: Keys, *, limit: int | None, epoch: int | None = None) -> None:
+    def __init__(
+        self,
+        keys: Keys,
+        *,
+        limit: int | None,
+        epoch: int | None = None,
+        queue: Drafts | Spooled | None = None,
+    ) -> None:
         self.keys = keys
         self.epoch = epoch
         self.job: str | None = None
-        self.limit_bytes: int | None = None
         self.last = {keys.detections: NO_ENTRY, keys.events: NO_ENTRY}  # the highest known ids
         self.expected = 0  # the next seq of a file
-        self.newest: int | None = None  # the last seq that was taken in
-        self.size = 0  # bytes of all records
-        self._limit = limit
-        self._waiting: deque[Draft] = deque()
-        self._waiting_size = 0
+        self.queue = Drafts(limit) if queue is None else queue
+        self.newest = self.queue.accounted  # the last seq that was taken in
         self._sent: deque[Record] = deque()
-        self._attempted = 0
-        self._orphans: tuple[str, Counts] | None = None  # shed frames without an heir so far
         self._kept: deque[tuple[float, Record]] = deque()
+        self._held = 0  # bytes of both
+        self._attempted = 0
         self._confirmed = dict(self.last)  # the highest ids that were ever confirmed
 
     def __len__(self) -> int:
-        return len(self._waiting) + len(self._sent)
+        return len(self.queue) + len(self._sent)
 
     @property
     def frames(self) -> int:
         """How many frames have never been confirmed."""
-        waiting = sum(draft.state is None and not draft.counted for draft in self._waiting)
-        return waiting + sum(self._is_new(record) for record in self._sent)
+        return self.queue.frames + sum(self._is_new(record) for record in self._sent)
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory that all records take, about."""
+        return self._held + self.queue.size
 
     @property
     def unconfirmed(self) -> Iterator[Record]:
@@ -145,19 +127,13 @@ class Window:
             self.newest, self.expected = message.seq, message.seq + 1
         elif message.state == "ended" and self.job is not None:
             message = msgspec.structs.replace(message, job=self.job)
-        self._hold(_draft(message))
-        shed = 0
-        while self._is_full() and self._shed():
-            shed += 1
-        return shed
+        return self.queue.append(draft(message))
 
     def attempt(self, most: int, now_ms: int) -> list[Record]:
         """The records to send now: those whose fate is unknown again, or else the next ones."""
-        while self._waiting and len(self._sent) < most:
-            draft = self._waiting.popleft()
-            self._weigh(draft, -1)
-            record = self._finalise(draft, now_ms)
-            self.size += record.size
+        while len(self._sent) < most and (one := self.queue.pop()) is not None:
+            record = self._finalise(one, now_ms)
+            self._held += record.size
             self._sent.append(record)
         self._attempted = min(most, len(self._sent))
         return list(islice(self._sent, self._attempted))
@@ -168,13 +144,18 @@ class Window:
         for _ in range(self._attempted):
             new += self._keep(self._sent.popleft(), now)
         self._attempted = 0
+        self.queue.confirmed(self._kinds(self._confirmed))
         return new
 
-    def confirm_up_to(self, last: dict[str, EntryId], now: float = 0.0) -> int:
+    def confirm_up_to(
+        self, last: dict[str, EntryId], now: float = 0.0, line: tuple[str, int] | None = None
+    ) -> int:
         """Redis says the last id of each key; how many more frames it has than we knew.
 
-        What it had and has no longer comes back to the front, to be sent again.
+        What it had and has no longer comes back to the front, to be sent again. `line`: session
+        and seq of its last frame.
         """
+        self.queue.met(self._kinds(last), line)
         lost = [record for _, record in self._kept if record.id > last[record.key]]
         if lost:
             self._kept = deque(one for one in self._kept if one[1].id <= last[one[1].key])
@@ -197,22 +178,17 @@ class Window:
         """
         back = [r for r in self._sent if r.key == key and r.id in absent]
         self._sent = deque(r for r in self._sent if r.key != key or r.id not in absent)
-        for record in reversed(back):
-            self.size -= record.size
-            self._hold(_draft_again(record, counted=not self._is_new(record)), first=True)
+        self._held -= sum(record.size for record in back)
+        self.queue.put_back([_draft_again(r, counted=not self._is_new(r)) for r in back])
 
     def forget_oldest(self) -> int:
         """Lets go of the oldest kept record; its bytes."""
         size = self._kept.popleft()[1].size
-        self.size -= size
+        self._held -= size
         return size
 
-    def _hold(self, draft: Draft, *, first: bool = False) -> None:
-        (self._waiting.appendleft if first else self._waiting.append)(draft)
-        self._weigh(draft, 1)
-        if self._orphans is not None and draft.state in (None, "ended"):
-            orphans, self._orphans = self._orphans, None
-            self._inherit(draft, *orphans)
+    def _kinds(self, last: dict[str, EntryId]) -> dict[bool, EntryId]:
+        return {True: last[self.keys.detections], False: last[self.keys.events]}
 
     def _is_known(self, message: DetectionsMessage) -> bool:
         if self.epoch is None or message.seq == self.expected:
@@ -227,12 +203,6 @@ class Window:
             )
         return False
 
-    def _is_full(self) -> bool:
-        if self._limit is None:
-            return False
-        over = self.limit_bytes is not None and self._waiting_size > self.limit_bytes
-        return over or len(self._waiting) > self._limit
-
     def _is_new(self, record: Record) -> bool:
         is_first = record.id > self._confirmed[record.key] and not record.counted
         return record.is_frame and is_first
@@ -243,21 +213,21 @@ class Window:
         self._kept.append((now, record))
         return int(new)
 
-    def _finalise(self, draft: Draft, now_ms: int) -> Record:
-        is_frame = draft.state is None
+    def _finalise(self, one: Draft, now_ms: int) -> Record:
+        is_frame = one.state is None
         key = self.keys.detections if is_frame else self.keys.events
         if is_frame and self.epoch is not None:
-            entry = (self.epoch, draft.seq + 1)
+            entry = (self.epoch, one.seq + 1)
+        elif one.id is not None and one.id > self.last[key]:
+            entry = one.id
         else:
             entry = self._next(key, now_ms)
-        data, finishes = draft.data, False
-        if draft.state == "ended":
-            data, finishes = self._end(data)
+        data, finishes = self._end(one.data) if one.state == "ended" else (one.data, False)
         self.last[key] = entry
-        fields = {"schema": draft.schema.encode(), "data": data}
-        if draft.traceparent is not None:
-            fields["traceparent"] = draft.traceparent.encode()
-        return Record(key, entry, fields, is_frame, finishes, draft.counted)
+        fields = {"schema": one.schema.encode(), "data": data}
+        if one.traceparent is not None:
+            fields["traceparent"] = one.traceparent.encode()
+        return Record(key, entry, fields, is_frame, finishes, one.counted)
 
     def _end(self, data: bytes) -> tuple[bytes, bool]:
         """The `ended` event with the last entry before it, and whether all was read."""
@@ -270,44 +240,6 @@ class Window:
     def _next(self, key: str, now_ms: int) -> EntryId:
         milliseconds, count = self.last[key]
         return (now_ms, 0) if now_ms > milliseconds else (milliseconds, count + 1)
-
-    def _shed(self) -> bool:
-        """Drops the oldest waiting frame; the next message of its session accounts for it."""
-        for index, draft in enumerate(self._waiting):
-            if draft.state is None:
-                lost = read_detections(draft.data)
-                self._weigh(draft, -1)
-                del self._waiting[index]
-                self._carry(index, lost.session, merge_drops(lost.dropped, {"window": 1}))
-                return True
-        return False
-
-    def _carry(self, index: int, session: str, dropped: Counts) -> None:
-        for heir in islice(self._waiting, index, None):
-            if heir.state in (None, "ended") and self._inherit(heir, session, dropped):
-                return
-        self._orphans = (session, dropped)
-
-    def _inherit(self, heir: Draft, session: str, dropped: Counts) -> bool:
-        message = read_detections(heir.data) if heir.state is None else read_camera(heir.data)
-        if message.session != session:
-            return False
-        merged = merge_drops(dropped, message.dropped or {})
-        self._weigh(heir, -1)
-        heir.data = to_json(msgspec.structs.replace(message, dropped=merged))
-        self._weigh(heir, 1)
-        return True
-
-    def _weigh(self, draft: Draft, sign: int) -> None:
-        self._waiting_size += sign * draft.size
-        self.size += sign * draft.size
-
-
-def _draft(message: DetectionsMessage | CameraMessage) -> Draft:
-    if isinstance(message, CameraMessage):
-        return Draft(message.schema, to_json(message), None, message.state)
-    trace = traceparent(message.camera, message.session, message.seq)
-    return Draft(message.schema, to_json(message), trace, None, message.seq)
 
 
 def _draft_again(record: Record, *, counted: bool) -> Draft:

@@ -8,7 +8,7 @@ from pipeline.errors import ConfigError
 
 _OPTIONS = frozenset(("db", "username", "password"))
 _TLS_OPTIONS = frozenset(
-    ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname")
+    ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")  # none that verifies less
 )
 UNREADABLE = (
     "the Redis URL cannot be read, must be like redis://user:password@host:6379/0 "

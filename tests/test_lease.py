@@ -12,6 +12,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from pipeline.sinks.connection import Link
+from pipeline.sinks.fence import Fence
 from pipeline.sinks.lease import LEASE, RENEW, Lease, LeaseTaken, Owner
 from pipeline.sinks.redis import RedisSink, Stream
 from pipeline.sinks.window import Keys
@@ -214,6 +216,25 @@ def test_one_renewal_is_for_all_cameras_and_says_which_were_lost(
         assert one.renew() == [gate]
         with pytest.raises(LeaseTaken):
             one.write(gate)
+
+
+def test_a_batch_on_a_connection_that_was_given_up_is_void_once_the_lease_is_taken(
+    redis_server: RedisServer,
+) -> None:
+    """Also where it is the same publisher that takes it, over a new connection."""
+    links = [Link(redis_server.url, timeout=5) for _ in range(2)]
+    before, after = map(Fence, links)
+    ours, add = lease(), ("XADD", KEYS.detections, "1-1", "data", "{}")
+    before.look(ours)
+    assert before.take(ours) == []
+    assert before.transact(ours, [("EXISTS", KEYS.detections)]) == [0]  # armed for the next one
+    after.look(ours)
+    assert after.take(ours) == []
+
+    assert before.transact(ours, [add]) is None
+    assert after.transact(ours, [add]) == [b"1-1"]
+    for link in links:
+        link.close()
 
 
 # A publisher of its own that says when it is in step, and writes a frame for each line it reads.

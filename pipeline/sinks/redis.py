@@ -214,8 +214,9 @@ class RedisSink:
                 raise StreamRefused(f"{key} has used up its ids: delete it")
             if counts_time and entry[0] > soon:
                 self._say_once(
+                    key,
                     f"the last entry of {key} is {(entry[0] - soon) / 1000 + FUTURE:.0f} s in the "
-                    "future: its time is kept, and counting goes on from it"
+                    "future: its time is kept, and counting goes on from it",
                 )
             if stream.met and entry > window.last[key]:
                 if not counts_time:
@@ -297,8 +298,9 @@ class RedisSink:
             policy = re.search(rb"maxmemory_policy:(allkeys-\w+)", cast(bytes, memory))
             if policy is not None:
                 self._say_once(
+                    "policy",
                     f"Redis at {self.place} has maxmemory-policy {policy[1].decode()}, which may "
-                    "throw whole streams away: set noeviction"
+                    "throw whole streams away: set noeviction",
                 )
 
     @contextmanager
@@ -342,7 +344,7 @@ class RedisSink:
         except (redis.RedisError, OSError):
             self._drop()  # it runs out by itself
 
-    def _say_once(self, text: str) -> None:
-        if text not in self._said:
-            self._said.add(text)
+    def _say_once(self, about: str, text: str) -> None:
+        if about not in self._said:
+            self._said.add(about)
             self._notice(text)

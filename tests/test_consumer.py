@@ -220,7 +220,7 @@ def test_entries_of_a_dead_consumer_are_taken_over(
         assert pending(client) == 0
 
 
-def test_an_entry_that_kills_its_reader_is_dead_after_five_deliveries(
+def test_an_entry_that_kills_its_reader_is_dead_after_five_deliveries_and_alone(
     consumer: Make, redis_server: RedisServer
 ) -> None:
     with redis_server.client() as client:
@@ -231,10 +231,10 @@ def test_an_entry_that_kills_its_reader_is_dead_after_five_deliveries(
             tries.append(frames(killed.take()))
             killed.close()
         items = taken(consumer())
-        (dead, _) = client.xrange("vedette:{gate}:dead")  # type: ignore[misc]
+        (dead,) = client.xrange("vedette:{gate}:dead")  # type: ignore[misc]
 
-    assert tries == 5 * [[0, 1]]
-    assert lost(items) == [("dead", "1-1"), ("dead", "1-2")]
+    assert tries == [[0, 1], [0, 1], [0, 1], [0], [0]]
+    assert (lost(items), frames(items)) == ([("dead", "1-1")], [1])
     assert str(items[0]) == (
         "vedette:{gate}:detections 1-1 was delivered 5 times and never done: "
         "see vedette:{gate}:dead"
@@ -243,7 +243,7 @@ def test_an_entry_that_kills_its_reader_is_dead_after_five_deliveries(
     assert (dead[1][b"from"], dead[1][b"id"]) == (KEY.encode(), b"1-1")
     assert (dead[1][b"group"], dead[1][b"deliveries"]) == (b"g", b"5")
     with redis_server.client() as client:
-        assert pending(client) == 0
+        assert pending(client) == 1  # the other one, which has not been done yet
 
 
 def test_an_entry_that_was_trimmed_while_pending_is_a_value(

@@ -25,11 +25,21 @@ class Stream:
     claim: bytes = b"0-0"  # cursor of XAUTOCLAIM
     last: Seen | None = None  # the newest frame that this consumer has had
     standing: Standing | None = None
+    handed: set[str] = field(default_factory=set)  # and not done yet
     done: list[str] = field(default_factory=list)  # to be acknowledged
 
     @property
     def dead(self) -> str:
         return self.key.rpartition(":")[0] + ":dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """An entry that was delivered to this consumer and that Redis has not been told is done."""
+
+    stream: Stream
+    id: str
+    times: int  # that it was delivered
 
 
 Found: TypeAlias = list[tuple[Stream, list[Entry | Lost]]]
@@ -108,15 +118,12 @@ def trimmed(stream: Stream, entry_id: str) -> Lost:
     return Lost(stream.key, entry_id, stream.camera, "trimmed", text)
 
 
-def dead(stream: Stream, entry_id: str, times: int) -> Lost:
+def dead(row: Pending) -> Lost:
     """An entry that was moved to `:dead`."""
-    text = f"{stream.key} {entry_id} was delivered {times} times and never done: see {stream.dead}"
-    return Lost(stream.key, entry_id, stream.camera, "dead", text)
-
-
-def id_of(entry: tuple[bytes, object]) -> EntryId:
-    """Of an entry as Redis has it; to sort by."""
-    return parse_id(entry[0])
+    stream = row.stream
+    where = f"{stream.key} {row.id}"
+    text = f"{where} was delivered {row.times} times and never done: see {stream.dead}"
+    return Lost(stream.key, row.id, stream.camera, "dead", text)
 
 
 def says(reply: object, words: str) -> bool:

@@ -8,9 +8,9 @@ client, `AsyncConsumer` with asyncio's) sends each to Redis and hands the answer
     then others' pending ones     of consumers that have not touched them for `min_idle`
     then new ones
 
-An entry that comes again after `deliveries` deliveries is moved to the camera's `:dead` (MULTI), so
-that one message that kills its reader cannot kill it for ever. No stream is created here: one that
-has vanished must look so to its publisher, which then puts back what it still has.
+An entry that was delivered `deliveries` times and never done is moved to the camera's `:dead`
+(MULTI), so that one message that kills its reader cannot kill it for ever. No stream is created
+here: one that has vanished must look so to its publisher, which then puts back what it still has.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from typing import Any
 from pipeline.consume import streams
 from pipeline.consume.answers import (
     Found,
+    Pending,
     Stream,
     checked,
     dead,
     doubtful,
     gaps_before,
-    id_of,
     lag_of,
     newer,
     says,
@@ -36,7 +36,7 @@ from pipeline.consume.answers import (
     trimmed,
     understood,
 )
-from pipeline.consume.entries import Entry, Fields, Gap, Lag, Lost
+from pipeline.consume.entries import Entry, Gap, Lag
 from pipeline.consume.gaps import drops, seen
 from pipeline.consume.steps import Batch, Call, Item, Settings, Steps
 from pipeline.consume.streams import Scope
@@ -44,6 +44,7 @@ from pipeline.sinks.window import NO_ENTRY, format_id, parse_id
 
 _CLAIMS = 4  # looks for entries of dead consumers within `min_idle`
 _LOOKS = ("stream", "groups")
+_WORN = 3  # deliveries, from which on an entry may be what kills its reader
 
 
 class Membership:
@@ -73,10 +74,15 @@ class Membership:
         """To be acknowledged before the next answer is asked for; a gap has nothing to it."""
         for item in items:
             if not isinstance(item, Gap):
-                self._streams[item.key].done.append(item.id)
+                stream = self._streams[item.key]
+                stream.done.append(item.id)
+                stream.handed.discard(item.id)
 
     def detach(self) -> None:
         """The connection is lost, and perhaps an answer: own pending entries come first again."""
+        for item in (item for held in self._held.values() for item in held):
+            if not isinstance(item, Gap):
+                self._streams[item.key].handed.discard(item.id)
         self._held.clear()
         self._look_at = self._claim_at = 0.0
         for stream in self._streams.values():
@@ -179,45 +185,85 @@ class Membership:
     # ── entries ───────────────────────────────────────────────────────────────────────────────
 
     def _own(self) -> Steps[list[Item]]:
-        """What was delivered to a consumer of this name and never done."""
-        while True:
-            places = {
-                stream.key: format_id(stream.cursor)
-                for stream in self._attached()
-                if stream.cursor is not None
-            }
-            if not places:
-                return []
-            answer = yield from self._read(places)
-            for key in places:
-                found = answer.get(key, [])
-                self._streams[key].cursor = parse_id(found[-1][0]) if found else None
-            if any(answer.values()):
-                return (yield from self._again(answer))
+        """What was delivered to a consumer of this name and never done; what it holds is left out.
+
+        One at a time once an entry is worn: where one of them kills its reader again and again,
+        the others must not be counted dead with it.
+        """
+        while waiting := [s for s in self._attached() if s.cursor is not None]:
+            rows = yield from self._pending_of(waiting)
+            dead = [row for row in rows if row.times >= self._settings.deliveries]
+            if dead:
+                return (yield from self._bury(dead))
+            alive = [row for row in rows if row.id not in row.stream.handed]
+            if any(row.times >= _WORN for row in alive):
+                rows = alive = alive[:1]
+            for row in rows:
+                row.stream.cursor = parse_id(row.id)
+            if alive:
+                return (yield from self._deliver_again(alive))
+        return []
+
+    def _pending_of(self, waiting: list[Stream]) -> Steps[list[Pending]]:
+        """Behind the cursor of each stream; a stream with no more is over."""
+        name, count = self._name, self._settings.count
+        replies = yield Batch(
+            [
+                methodcaller(
+                    "xpending_range", s.key, self._group, f"({_cursor(s)}", "+", count, name
+                )
+                for s in waiting
+            ]
+        )
+        found = []
+        for stream, reply in zip(waiting, replies, strict=True):
+            rows = [] if self._has_vanished(reply) else checked(reply)
+            if not rows:
+                stream.cursor = None
+            found += [
+                Pending(stream, row["message_id"].decode(), row["times_delivered"]) for row in rows
+            ]
+        return found
+
+    def _deliver_again(self, rows: list[Pending]) -> Steps[list[Item]]:
+        """XCLAIM of one's own counts as a delivery, and leaves out what is gone."""
+        ids: dict[str, list[str]] = {}
+        for row in rows:
+            ids.setdefault(row.stream.key, []).append(row.id)
+        replies = yield Batch(
+            [methodcaller("xclaim", key, self._group, self._name, 0, ids[key]) for key in ids]
+        )
+        answer = {}
+        for (key, asked), reply in zip(ids.items(), replies, strict=True):
+            if self._has_vanished(reply):
+                continue
+            found = {entry_id: fields for entry_id, fields in checked(reply) if entry_id}
+            answer[key] = [(each.encode(), found.get(each.encode())) for each in asked]
+        return (yield from self._again(answer))
 
     def _claimed(self) -> Steps[list[Item]]:
         """What was delivered to others that have not touched it for long: they are dead."""
         if self._clock() < self._claim_at:
             return []
         idle, attached = int(self._settings.min_idle * 1000), self._attached()
-        count = self._settings.count
+        count, name = self._settings.count, self._name
         replies = yield Batch(
             [
-                methodcaller(
-                    "xautoclaim", s.key, self._group, self._name, idle, s.claim, count=count
-                )
+                methodcaller("xautoclaim", s.key, self._group, name, idle, s.claim, count=count)
                 for s in attached
             ]
         )
-        answer: dict[str, list[Any]] = {}
+        items: list[Item] = []
         for stream, reply in zip(attached, replies, strict=True):
             if self._has_vanished(reply):
                 continue
             stream.claim, entries, gone = checked(reply)
-            answer[stream.key] = sorted([*entries, *((i, None) for i in gone)], key=id_of)
+            items += [trimmed(stream, entry_id.decode()) for entry_id in gone]
+            if entries:
+                stream.cursor = NO_ENTRY  # they are this consumer's own now
         if all(stream.claim == b"0-0" for stream in attached):
             self._claim_at = self._clock() + self._settings.min_idle / _CLAIMS
-        return (yield from self._again(answer))
+        return items or (yield from self._own())
 
     def _new(self) -> Steps[list[Item]]:
         """What no consumer of the group has had."""
@@ -235,7 +281,7 @@ class Membership:
         return {key.decode(): entries for key, entries in checked(reply) or []}
 
     def _again(self, answer: dict[str, list[Any]]) -> Steps[list[Item]]:
-        """Entries that have been delivered before: without those that are gone or dead by now."""
+        """Entries that have been delivered before, and those of them that are gone."""
         lost: list[Item] = []
         alive: list[tuple[Stream, list[Any]]] = []
         for stream, entries in self._sorted(answer):
@@ -243,34 +289,24 @@ class Membership:
             lost += [trimmed(stream, entry_id.decode()) for entry_id in gone]
             alive.append((stream, [entry for entry in entries if entry[1]]))
         self.done(lost)
-        lost += yield from self._bury(alive)
         return lost + (yield from self._with_gaps(understood(alive), is_new=False))
 
-    def _bury(self, alive: list[tuple[Stream, list[Any]]]) -> Steps[list[Lost]]:
-        """Moves those that were delivered too often to `:dead`, and takes them from `alive`."""
-        each = [(stream, *entry) for stream, entries in alive for entry in entries]
-        if not each:
-            return []
-        replies = yield Batch(
-            [methodcaller("xpending_range", s.key, self._group, i, i, 1) for s, i, _ in each]
-        )
-        buried = []
-        for (stream, entry_id, fields), reply in zip(each, replies, strict=True):
-            times = checked(reply)[0]["times_delivered"] if checked(reply) else 0
-            if times > self._settings.deliveries:
-                yield from self._move(stream, entry_id, fields, times - 1)
-                buried.append(dead(stream, entry_id.decode(), times - 1))
-        ids = {(item.key, item.id.encode()) for item in buried}
-        for stream, entries in alive:
-            entries[:] = [entry for entry in entries if (stream.key, entry[0]) not in ids]
-        return buried
-
-    def _move(self, stream: Stream, entry_id: bytes, fields: Fields, times: int) -> Steps[None]:
-        story = {"from": stream.key, "id": entry_id, "group": self._group, "deliveries": times}
-        copy = methodcaller("xadd", stream.dead, {**fields, **story})
-        replies = yield Batch([copy, self._ack(stream, [entry_id])], atomic=True)
-        for reply in replies:
-            checked(reply)
+    def _bury(self, rows: list[Pending]) -> Steps[list[Item]]:
+        """Moves what was delivered too often to `:dead`."""
+        replies = yield Batch([methodcaller("xrange", r.stream.key, r.id, r.id) for r in rows])
+        lost: list[Item] = []
+        for row, reply in zip(rows, replies, strict=True):
+            calls = [self._ack(row.stream, [row.id])]
+            for _, fields in checked(reply):
+                story = {"from": row.stream.key, "id": row.id, "group": self._group}
+                copy = {**fields, **story, "deliveries": row.times}
+                calls.append(methodcaller("xadd", row.stream.dead, copy))
+            for each in (yield Batch(calls, atomic=True)):
+                checked(each)
+            row.stream.handed.discard(row.id)
+            is_there = len(calls) > 1
+            lost.append(dead(row) if is_there else trimmed(row.stream, row.id))
+        return lost
 
     def _with_gaps(self, found: Found, *, is_new: bool) -> Steps[list[Item]]:
         """The entries, each behind the gaps that lie before it."""
@@ -290,6 +326,7 @@ class Membership:
                     items += drops(entry)
                     items += gaps_before(stream, entry, before.get((entry.key, entry.id)), is_new)
                     stream.last = newer(stream.last, seen(entry))
+                stream.handed.add(entry.id)
                 items.append(entry)
         return items
 
@@ -325,3 +362,7 @@ class Membership:
         if vanished:
             self._look_at = 0.0
         return vanished
+
+
+def _cursor(stream: Stream) -> str:
+    return format_id(stream.cursor or NO_ENTRY)

@@ -15,22 +15,21 @@ from msgspec import Meta
 
 from pipeline.messages import Counts, Detections, Ended, Result
 
-Unit = Annotated[float, Meta(ge=0, le=1)]
-Count = Annotated[int, Meta(ge=0)]
 Size = Annotated[int, Meta(ge=1)]
+Pixels = Annotated[int, Meta(ge=1, description="of the camera picture")]
+CameraId = Annotated[str, Meta(description="its id in the config file")]
 Box = Annotated[
     tuple[float, float, float, float],
     Meta(description="x1, y1, x2, y2 in camera pixels, clipped to the picture"),
 ]
-Drops = Annotated[dict[str, Size], Meta(description="frames by reason")]
 
 
 class Detection(msgspec.Struct, frozen=True):
     """One object that the network saw."""
 
-    class_id: Count
-    label: str
-    confidence: Unit
+    class_id: Annotated[int, Meta(ge=0, description="number of the class in the model")]
+    label: Annotated[str, Meta(description="name of the class")]
+    confidence: Annotated[float, Meta(ge=0, le=1, description="0 to 1")]
     box: Box
 
 
@@ -46,27 +45,30 @@ class Model(msgspec.Struct, frozen=True):
 class Timing(msgspec.Struct, frozen=True):
     """What each stage cost this frame, in milliseconds."""
 
-    decode: float
-    wait: float
-    infer: float
+    decode: Annotated[float, Meta(description="decoding and resizing")]
+    wait: Annotated[float, Meta(description="for its turn in a batch")]
+    infer: Annotated[float, Meta(description="its batch, to the boxes")]
 
 
 class DetectionsMessage(msgspec.Struct, frozen=True):
     """One processed frame, also when nothing was seen: `vedette.detections/1`."""
 
     schema: Literal["vedette.detections/1"]
-    camera: str
+    camera: CameraId
     session: Annotated[
         str, Meta(description="one connection of a live camera, or one epoch of a file")
     ]
     seq: Annotated[int, Meta(ge=0, description="0, 1, 2 … of frames that arrived; a jump is a gap")]
     segment: Annotated[int, Meta(ge=0, description="+1 at each discontinuity of time stamps")]
     media_time: Annotated[float, Meta(description="seconds from the segment's start")]
-    captured_at: Annotated[float, Meta(description="seconds since 1970")]
-    width: Size
-    height: Size
-    model: Model
-    timing_ms: Timing
+    captured_at: Annotated[
+        float,
+        Meta(description="seconds since 1970, of its packet's arrival; a file: start + media_time"),
+    ]
+    width: Pixels
+    height: Pixels
+    model: Annotated[Model, Meta(description="what made the detections")]
+    timing_ms: Annotated[Timing, Meta(description="what each stage cost this frame")]
     dropped: Annotated[
         dict[str, Size],
         Meta(description="frames dropped since the previous message; the sum is the jump in seq"),
@@ -79,13 +81,23 @@ class CameraMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     """A change in a camera's life: `vedette.camera/1`."""
 
     schema: Literal["vedette.camera/1"]
-    camera: str
-    state: Literal["connecting", "live", "stalled", "frozen", "dark", "refused", "backoff", "ended"]
+    camera: CameraId
+    state: Annotated[
+        Literal["connecting", "live", "stalled", "frozen", "dark", "refused", "backoff", "ended"],
+        Meta(description="what it is in now"),
+    ]
     since: Annotated[float, Meta(description="seconds since 1970")]
     reason: Annotated[str, Meta(description="one sentence")]
-    fault: Literal["network", "camera", "decoder", "us"] | None = None
-    session: str | None = None
-    job: str | None = None
+    fault: (
+        Annotated[
+            Literal["network", "camera", "decoder", "us"], Meta(description="who is to blame")
+        ]
+        | None
+    ) = None
+    session: Annotated[str, Meta(description="that has ended")] | None = None
+    job: (
+        Annotated[str, Meta(description="of a file: digest of what decides its results")] | None
+    ) = None
     frames: Annotated[int, Meta(ge=0, description="that arrived in the session")] | None = None
     dropped: Annotated[dict[str, Size], Meta(description="behind the last message")] | None = None
     last_id: Annotated[str, Meta(description="of the stream of detections")] | None = None

@@ -267,6 +267,21 @@ def test_a_stream_that_is_begun_anew_is_read_from_its_start(
     assert [notice.kind for notice in notices if notice.kind != "idle"] == ["replaced"]
 
 
+def test_what_left_the_stream_unread_is_said(redis_server: RedisServer) -> None:
+    notices: list[Notice] = []
+    with Publisher(redis_server) as publisher, redis_server.client() as client:
+        publisher.publish(frame(0))
+        with reading(redis_server, notice=notices.append) as entries:
+            assert take(entries, 1) == [("gate", 0)]
+            publisher.publish(*(frame(seq) for seq in range(1, 9)))
+            client.xtrim("vedette:{gate}:detections", maxlen=2, approximate=False)
+
+            assert take(entries, 2) == [("gate", 7), ("gate", 8)]
+
+    (gap,) = [notice.text for notice in notices if notice.kind == "gap"]
+    assert gap == "vedette:{gate}:detections: 6 frames are missing from the stream before 1-8"
+
+
 def test_who_waits_is_told_that_there_is_nothing_new(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

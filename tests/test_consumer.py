@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import shlex
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +26,7 @@ from tests.servers import redis_server as serve
 
 KEY = "vedette:{gate}:detections"
 QUICK = Settings(wait=0.05)
+CONSUMING = Path(__file__).parents[1] / "docs" / "consuming.md"
 
 
 class Blocking:
@@ -508,6 +512,42 @@ def test_a_restart_of_redis_is_survived_and_said(consumer: Make, redis_server: R
 
     kinds = [notice.kind for notice in notices if notice.kind != "idle"]
     assert (kinds[0], kinds[-1], set(kinds)) == ("away", "back", {"away", "back"})
+
+
+def test_what_a_consumer_still_holds_is_not_delivered_to_it_again(
+    consumer: Make, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with redis_server.client() as client:
+        add(client, frame(0), frame(1))
+        reader = consumer()
+        held = reader.take()
+        add(client, frame(2))
+        with losing_answers(reader, monkeypatch), pytest.raises(SinkUnavailable):
+            reader.take()
+
+        assert (frames(held), frames(taken(reader))) == ([0, 1], [2])
+        assert pending(client) == 3
+
+
+def test_a_consumer_needs_few_rights() -> None:
+    rights = re.search(r"^ACL SETUSER .*?(?=\n```)", CONSUMING.read_text(), re.M | re.S)
+    assert rights is not None
+    with serve() as server, server.client() as client:
+        add(client, frame(0), frame(1))
+        client.execute_command(*shlex.split(rights[0].replace("\\\n", " ")))
+        url = f"unix://counter:a-password@{server.socket}"
+        settings = Settings(wait=0.05, deliveries=1, min_idle=0.01)
+        for name in ("a", "b"):
+            with Consumer(url, group="g", name=name, prefix="vedette", settings=settings) as reader:
+                items = next(items for items in iter(reader.take, None) if items)
+                reader.lag()
+
+        assert lost(items) == [("dead", "1-1"), ("dead", "1-2")]
+        with (
+            redis.Redis.from_url(url) as plain,
+            pytest.raises(redis.ResponseError, match="permissions"),
+        ):
+            plain.xadd(KEY, {"data": "a consumer does not publish"})
 
 
 def test_waiting_longer_than_redis_py_would_is_no_time_out(redis_server: RedisServer) -> None:

@@ -206,6 +206,24 @@ def test_it_ends_with_the_run(redis_server: RedisServer, tmp_path: Path) -> None
     assert ids(out) == [(KEY, "1-1")]
 
 
+def test_an_end_that_was_not_read_is_said(redis_server: RedisServer, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    with redis_server.client() as client, subprocess.Popen(["sleep", "60"]) as run:
+        add(client, frame(0), frame(0, camera="yard"), ended(1))
+        with RunDirectory("cams") as directory:
+            directory.announce(Address(run.pid, redis_server.url, "vedette", ("gate", "yard")))
+            with recording("-o", out, "--from-start") as process:
+                eventually(lambda: out.exists() and out.stat().st_size > 0)
+                redis_server.kill()
+                run.kill()
+                run.wait()
+                assert process.wait(15) == 1
+                assert said(process).splitlines()[-1] == (
+                    "vedette: the run has ended with its Redis before the ends of yard were read: "
+                    "their last entries are missing"
+                )
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "expected"),
     [

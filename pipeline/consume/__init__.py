@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pipeline.consume.asynchronous import AsyncConsumer
 from pipeline.consume.consumer import Consumer
-from pipeline.consume.entries import Entry, Gap, Lag, Lost, Notice, Raw, log_notice
+from pipeline.consume.entries import Entry, Gap, Lag, Lost, Notice, Raw, log_notice, understand
 from pipeline.consume.following import follow, follow_raw
 from pipeline.consume.steps import Item, Settings
 
@@ -27,4 +27,5 @@ __all__ = [
     "follow",
     "follow_raw",
     "log_notice",
+    "understand",
 ]

@@ -156,6 +156,8 @@ _Side = Annotated[int, _NUMBER, Field(ge=1, le=8192)]
 
 SourceUrl = Annotated[SecretStr, AfterValidator(_check_source), _SOURCE]
 RedisUrl = Annotated[SecretStr, AfterValidator(_check_redis), _REDIS]
+SpoolFolder = Annotated[Path, BeforeValidator(_path), Accepts("the path of a folder")]
+Durability = Annotated[Literal["memory", "disk"], Accepts("memory or disk")]
 FilePath = Annotated[Path, BeforeValidator(_path), Accepts("the path of a file")]
 CameraId = Annotated[
     str,

@@ -19,6 +19,7 @@ from config.kinds import (
     BatchSize,
     CameraId,
     Device,
+    Durability,
     FilePath,
     Flag,
     KeyPrefix,
@@ -31,6 +32,7 @@ from config.kinds import (
     RedisUrl,
     Share,
     SourceUrl,
+    SpoolFolder,
     StreamLength,
     is_network,
 )
@@ -77,6 +79,14 @@ class Redis(Section):
     prefix: KeyPrefix = Field(default="vedette", description="first part of every key")
     maxlen: StreamLength = Field(
         default=10_000, description="entries kept of a live camera's stream, about"
+    )
+
+    durability: Durability = Field(
+        default="memory",
+        description="where a live camera's records wait while Redis is away: memory or disk",
+    )
+    spool: SpoolFolder | None = Field(
+        default=None, description="the folder for that; one in the run's state directory"
     )
 
     @property

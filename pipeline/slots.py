@@ -95,8 +95,10 @@ class Slots:
         ).reshape(geometry.shape)
 
     @classmethod
-    def create(cls, name: str, geometry: Geometry) -> Slots:
+    def create(cls, name: str, geometry: Geometry, *, carried: int = 0) -> Slots:
         """A new anonymous file, its memory allocated for real (else: SIGBUS at the first write).
+
+        `carried`: frames of the file before it that publish still holds; they are in flight here.
 
         Raises VedetteError where the machine has not that much: the kernel would not refuse, it
         would kill somebody.
@@ -114,7 +116,10 @@ class Slots:
         except OSError as error:
             os.close(fd)
             raise VedetteError(f"no memory for the {megabytes:,} MB of camera {name}") from error
-        return cls(fd, os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK), geometry)
+        slots = cls(fd, os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK), geometry)
+        for word in (_INGEST, _INGEST + 1, _INFER, _INFER + 1, _INFER + 2, _PUBLISH):
+            slots._words[word] = carried
+        return slots
 
     @classmethod
     def attach(cls, fd: int, bell: int, geometry: Geometry) -> Slots:

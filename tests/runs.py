@@ -155,3 +155,15 @@ def embedded(folder: Path) -> Iterator[str]:
 
     with EmbeddedRedis(folder / "state" / "vedette" / "run" / "redis") as server:
         yield server.url
+
+
+def accounts_for_every_frame(url: str, camera: str, *, frames: int | None = None) -> None:
+    """A jump in `seq` is the sum of `dropped`, to the last of the `frames` that arrived."""
+    published = [entry.data for entry in entries(url, camera)]
+    (ended,) = [entry.data for entry in entries(url, camera, "events")]
+    expected = 0
+    for message in published:
+        assert message["seq"] == expected + sum(message["dropped"].values())
+        expected = message["seq"] + 1
+    assert ended["frames"] == expected + sum(ended["dropped"].values())
+    assert frames is None or ended["frames"] == frames

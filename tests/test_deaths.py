@@ -26,19 +26,6 @@ def clip(shared: Path) -> Path:
     return shared / "media" / "car-detection.mp4"
 
 
-@pytest.mark.parametrize("after", [0.2, 0.6, 1.0])
-def test_a_worker_that_dies_before_the_first_frame_ends_the_run_within_five_seconds(
-    tmp_path: Path, clip: Path, lite_s: Path, after: float
-) -> None:
-    with runs.running(tmp_path, config(tmp_path, clip, lite_s, loop=True)) as run:
-        runs.eventually(lambda: "infer:infer" in runs.workers_of(run), within=10)
-        time.sleep(after)
-        os.kill(runs.workers_of(run)["infer:infer"], signal.SIGKILL)
-
-        assert run.process.wait(5) == 1
-    assert "infer (process" in run.said.splitlines()[-1]
-
-
 @pytest.mark.parametrize("after", [0.0, 0.2, 0.5, 1.0])
 def test_a_signal_at_any_moment_ends_a_run_in_order(
     tmp_path: Path, clip: Path, lite_s: Path, after: float

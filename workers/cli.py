@@ -62,11 +62,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 @app.command
-def run(file: Path, /) -> int:
-    """Run the pipeline of a config file until its sources end, or SIGTERM."""
+def run(file: Path, /, *, again: Annotated[bool, _flag] = False) -> int:
+    """Run the pipeline of a config file until its sources end, or SIGTERM.
+
+    Parameters
+    ----------
+    file
+        The config file.
+    again
+        Publish files anew that have been published already.
+    """
     from workers.run import run as run_file
 
-    return run_file(file)
+    return run_file(file, again=again)
 
 
 @app.command

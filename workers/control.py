@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.messages import Message, decoder
+from pipeline.messages import Counts, Message, decoder
 from pipeline.slots import Geometry
 
 
@@ -26,46 +26,73 @@ class InferSettings(Message, frozen=True):
 
 class PublishSettings(Message, frozen=True):
     url: str  # may hold a password: it travels here, never on a command line
+    prefix: str
+    run: str  # token of the run: a publisher that is started again takes its own leases back
+    spool: str | None  # folder of live records that wait for Redis; None: they wait in memory
     model_name: str
     model_digest: str
     model_input: tuple[int, int]
     labels: tuple[str, ...]
-    infer_generation: int  # results of another one are stale
 
 
-class IngestCamera(Message, frozen=True):
-    """To ingest, with the memory file, its bell and the data socket to infer: begin."""
+class Identify(Message, frozen=True):
+    """To ingest: what is in this file?"""
+
+    url: str
+
+
+class PublishCamera(Message, frozen=True):
+    """To publish: a camera begins, or begins anew; say where it stands (`Opened`).
+
+    From here on only results of this generation are taken.
+    """
 
     camera: str
-    geometry: Geometry
-    url: str
+    generation: int
     live: bool
-    loop: bool
-    max_fps: float | None
-    session: str | None  # None: a live camera's, which ingest names by itself
-    started_at: float  # seconds since 1970: what a file's media time counts from
-    credits: int
+    maxlen: int | None
+    confidence: float
+    job: str | None  # digest of all that decides a file's results; None: like no other job
+    again: bool  # from the start, even if the job has been done
+    resume: bool  # frames of this run may be in Redis
+    session_over: bool  # a live camera's ingest died, and its session with it
+
+
+class Attach(Message, frozen=True):
+    """To publish, with the memory file of the camera's new generation and its bell."""
+
+    camera: str
+    generation: int
+    geometry: Geometry
 
 
 class InferCamera(Message, frozen=True):
     """To infer, with the memory file, its bell and the data socket from ingest."""
 
     camera: str
+    generation: int
     geometry: Geometry
-    generation: int  # of the ingest worker at the other end
     confidence: float
     class_ids: tuple[int, ...] | None
+    session: str | None  # what publish has of it…
+    accounted: int  # …frames published or dropped…
+    dropped: Counts  # …and of those, dropped
 
 
-class PublishCamera(Message, frozen=True):
-    """To publish, with the memory file and its bell."""
+class IngestCamera(Message, frozen=True):
+    """To ingest, with the memory file, its bell and the data socket to infer: begin, or go on."""
 
     camera: str
+    generation: int
     geometry: Geometry
-    prefix: str
+    url: str
     live: bool
-    maxlen: int | None
-    confidence: float
+    loop: bool
+    max_fps: float | None
+    session: str | None  # None: a live camera's, which ingest names by itself
+    next_seq: int  # of a file: the frames before it are decoded past
+    started_at: float  # seconds since 1970: what a file's media time counts from
+    credits: int
 
 
 class Join(Message, frozen=True):
@@ -80,14 +107,33 @@ class Up(Message, frozen=True):
     """From a worker: it can take work now."""
 
     detail: str = ""  # for the log
+    precision: str = ""  # infer: what it resolved to
     frames: int = 0  # infer: how many can be in batches at once
 
 
+class Identified(Message, frozen=True):
+    """From ingest: size and sha-256 of the file; None where it cannot be read."""
+
+    digest: str | None
+
+
+class Began(Message, frozen=True):
+    """From ingest: nothing is written to memory of an earlier generation any more."""
+
+    generation: int
+
+
 class Opened(Message, frozen=True):
-    """From publish: the camera's streams are known, ingest may begin. A file has its session."""
+    """From publish: where a camera stands. Ingest may begin, unless the job is finished."""
 
     camera: str
-    session: str | None
+    generation: int
+    session: str | None  # a file's, or of the live session that goes on
+    accounted: int  # frames of the session that are published, held or dropped
+    dropped: Counts  # of those, dropped
+    started_at: float | None  # of a file's epoch
+    finished: bool  # there is nothing to do
+    owed: int  # frames that publish holds and Redis has yet to confirm
 
 
 class Notice(Message, frozen=True):
@@ -113,9 +159,9 @@ class Failed(Message, frozen=True):
     usage: bool = False
 
 
-to_worker = decoder(SetUp, IngestCamera, InferCamera, PublishCamera, Join, Stop)
+to_worker = decoder(SetUp, Identify, IngestCamera, InferCamera, PublishCamera, Attach, Join, Stop)
 to_supervisor = {  # by role: what a process may say, were it taken over by a hostile stream
-    "ingest": decoder(Up, Failed),
+    "ingest": decoder(Up, Identified, Began, Failed),
     "infer": decoder(Up, Failed),
     "publish": decoder(Up, Opened, Notice, Finished, Failed),
 }

@@ -6,11 +6,12 @@ import selectors
 import time
 from collections import deque
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 import numpy as np
 
+from pipeline.account import Account
 from pipeline.batching import Batcher
 from pipeline.channel import Channel
 from pipeline.errors import ChannelClosed
@@ -18,7 +19,6 @@ from pipeline.letterbox import Letterbox
 from pipeline.messages import Counts, Ended, Ready, Result, Ticket, decoder
 from pipeline.runner import Found, Runner, Thresholds, open_runner, plan
 from pipeline.slots import Slots
-from pipeline.wire import merge_drops
 from workers import control
 from workers.waiting import receive
 
@@ -39,8 +39,9 @@ def run(channel: Channel) -> None:
         iou=settings.iou,
         max_detections=settings.max_detections,
     )
-    channel.send(control.Up(str(device), device.threads * device.batch))
-    Inference(channel, runner, settings, set_up.generation).serve()
+    frames = device.threads * device.batch
+    channel.send(control.Up(str(device), device.precision, frames))
+    Inference(channel, runner, settings).serve()
 
 
 @dataclass(slots=True)
@@ -51,10 +52,11 @@ class Camera:
     slots: Slots
     data: Channel
     thresholds: Thresholds
-    dropped: Counts = field(default_factory=dict)  # by ingest, as of the last ticket read
+    account: Account
     superseded: int = 0  # since the last result
     offered: bool = False  # a live camera has at most one wake-up in the batcher
     ended: Ended | None = None
+    is_stale: bool = False  # another generation of it is served now
 
     def read(self, out: np.ndarray) -> Ticket | None:
         """The next frame of a file, the newest of a live camera; None when there is no new one."""
@@ -71,16 +73,10 @@ class Camera:
                 return ticket
         return None
 
-    def drops_before(self, dropped: Counts) -> Counts:
-        """What was lost between the last result and a message that says `dropped` in all."""
-        fresh = {
-            reason: frames - self.dropped.get(reason, 0)
-            for reason, frames in dropped.items()
-            if frames > self.dropped.get(reason, 0)
-        }
-        self.dropped = dropped
+    def drops_before(self, session: str, frames: int, dropped: Counts) -> Counts:
+        """What was lost between the last result and one before which `frames` had arrived."""
         superseded, self.superseded = self.superseded, 0
-        return merge_drops(fresh, {"superseded": superseded} if superseded else {})
+        return self.account.settle(session, frames, dropped, superseded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +106,15 @@ class Departure:
 class Inference:
     """The loop's state. Batches, and the ends of cameras, leave in the order they came in."""
 
-    def __init__(
-        self, channel: Channel, runner: Runner, settings: control.InferSettings, generation: int
-    ) -> None:
+    def __init__(self, channel: Channel, runner: Runner, settings: control.InferSettings) -> None:
         self._channel = channel
         self._runner = runner
-        self._generation = generation
         self._input_size = settings.input_size
         self._batcher = Batcher(
             max_batch=runner.plan.batch, max_wait_ns=int(settings.max_wait_ms * 1e6)
         )
-        self._cameras: dict[str, Camera] = {}
+        self._cameras: dict[str, Camera] = {}  # that have not ended
+        self._served: dict[str, Camera] = {}  # the last generation of each
         self._in_flight: deque[Batch | Departure] = deque()
         self._out: Channel | None = None
         self._stopping = False
@@ -156,7 +150,7 @@ class Inference:
                 camera = self._cameras.get(name)
                 ticket = self._read(camera, staging.pixels[len(rows)]) if camera else None
                 if camera is not None and ticket is not None:
-                    rows.append(Row(camera, ticket, camera.drops_before(ticket.dropped)))
+                    rows.append(Row(camera, ticket, self._drops_before(camera, ticket)))
             if rows:
                 thresholds = [row.camera.thresholds for row in rows]
                 found = self._runner.submit(staging, thresholds)
@@ -164,6 +158,10 @@ class Inference:
             else:
                 self._runner.give_back(staging)
         self._let_ended_go()
+
+    def _drops_before(self, camera: Camera, ticket: Ticket) -> Counts:
+        frame = ticket.frame
+        return camera.drops_before(frame.session, frame.seq, ticket.dropped)
 
     def _read(self, camera: Camera, out: np.ndarray) -> Ticket | None:
         camera.offered = False
@@ -183,8 +181,9 @@ class Inference:
             if camera.slots.sent > camera.slots.taken:  # its last frames come first
                 continue
             assert camera.ended is not None
-            dropped = camera.drops_before(camera.ended.dropped)
-            ended = msgspec.structs.replace(camera.ended, dropped=dropped)
+            ended = camera.ended
+            dropped = camera.drops_before(ended.session, ended.frames, ended.dropped)
+            ended = msgspec.structs.replace(ended, dropped=dropped)
             self._in_flight.append(Departure(camera, ended))
             self._forget(camera)
 
@@ -195,9 +194,10 @@ class Inference:
                 if not head.found.done():
                     return
                 for row, found in zip(head.rows, head.found.result(), strict=True):
-                    self._send(self._result(row, found, head.batched_ns))
-                    row.camera.slots.count_inferred()
-            else:
+                    if not row.camera.is_stale:
+                        self._send(self._result(row, found, head.batched_ns))
+                        row.camera.slots.count_inferred()
+            elif not head.camera.is_stale:
                 self._send(head.ended)
                 head.camera.slots.close()
             self._in_flight.popleft()
@@ -207,7 +207,7 @@ class Inference:
         box = Letterbox.of(frame.width, frame.height, self._input_size)
         return Result(
             frame=frame,
-            generation=self._generation,
+            generation=row.camera.settings.generation,
             detections=found.in_camera(box),
             dropped=row.dropped,
             decode_ns=row.ticket.decode_ns,
@@ -217,11 +217,16 @@ class Inference:
         )
 
     def _send(self, message: Result | Ended) -> None:
-        assert self._out is not None, "a result before the data socket to publish"
-        while not self._out.send_or_wait(message, self._channel):
-            self._hear_supervisor()
-            if self._stopping:
+        """To publish; while it is gone, to nobody: the supervisor has all cameras begin anew."""
+        while self._out is not None and not self._stopping:
+            try:
+                if self._out.send_or_wait(message, self._channel):
+                    return
+            except ChannelClosed:
+                self._out.close()
+                self._out = None
                 return
+            self._hear_supervisor()
 
     def _hear_supervisor(self) -> None:
         message, descriptors = self._channel.receive_with_descriptors()
@@ -229,24 +234,34 @@ class Inference:
             case control.Stop():
                 self._stopping = True
             case control.Join():
+                if self._out is not None:
+                    self._out.close()
                 self._out = Channel.adopt(descriptors[0])
             case control.InferCamera():
                 self._add(message, descriptors)
 
     def _add(self, settings: control.InferCamera, descriptors: list[int]) -> None:
         memory, bell, data = descriptors
+        if (earlier := self._served.get(settings.camera)) is not None:
+            self._forget(earlier)
+            earlier.is_stale = True
+            earlier.slots.close()
         camera = Camera(
             settings,
             Slots.attach(memory, bell, settings.geometry),
             Channel.adopt(data, _from_ingest),
             Thresholds(settings.confidence, settings.class_ids),
+            Account(settings.session, settings.accounted, settings.dropped),
         )
+        self._served[settings.camera] = camera
         self._cameras[settings.camera] = camera
         self._selector.register(
             camera.data, selectors.EVENT_READ, lambda: self._hear_ingest(camera)
         )
 
     def _hear_ingest(self, camera: Camera) -> None:
+        if camera.data.fileno() < 0:
+            return  # let go of a moment ago
         try:
             while (message := camera.data.receive()) is not None:
                 if message.generation != camera.settings.generation:

@@ -1,71 +1,203 @@
-"""The ingest loop: one camera's pictures into its memory file, a ticket beside each.
+"""The ingest process: one camera's pictures into its memory file, a ticket beside each.
 
-This is where a live camera's frames are never waited for, and a file's always are.
+This is where a live camera's frames are never waited for, and a file's always are. When infer or
+publish were started again, the supervisor hands over new memory and a new socket: a file goes back
+to its first frame that nobody holds, a live camera goes on where it is.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 import secrets
 import select
 import time
+from pathlib import Path
+
+import msgspec
 
 from pipeline.channel import Channel
-from pipeline.errors import SourceError
+from pipeline.errors import ChannelClosed, SourceError
 from pipeline.letterbox import Letterbox
-from pipeline.messages import Counts, Ended, Frame, Ready, Ticket
+from pipeline.messages import Counts, Ended, Frame, Message, Ready, Ticket
 from pipeline.slots import Slots
 from pipeline.sources import Picture, open_source
+from pipeline.thinning import Rate, StreamClock
 from workers import control
 from workers.waiting import receive
 
 
 def run(channel: Channel) -> None:
-    """Serves the one camera that the supervisor hands over, to its end."""
-    set_up, _ = receive(channel, control.SetUp)
+    """Serves the one camera that the supervisor hands over, until it says stop."""
+    receive(channel, control.SetUp)
     channel.send(control.Up())
-    camera, descriptors = receive(channel, control.IngestCamera, control.Stop)
-    if isinstance(camera, control.Stop):
-        return
-    memory, bell, data = descriptors
-    slots = Slots.attach(memory, bell, camera.geometry)
-    ingest(Session(camera, set_up.generation, slots, Channel.adopt(data), channel))
+    link = Link(channel)
+    while not link.stopped:
+        if link.is_new:
+            serve(link)
+        else:
+            link.hear()
+
+
+class Link:
+    """What joins this process to the others now: control, memory, data socket."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.stopped = False
+        self.is_new = False  # there is a camera to begin, or a file to begin anew
+        self.camera: control.IngestCamera  # with the first one
+        self.slots: Slots
+        self.ended: Ended | None = None  # the last word of a live camera
+        self._out: Channel | None = None
+        self._channel = channel
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether what is being done should not be gone on with."""
+        return self.stopped or self.is_new
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether infer is there."""
+        return self._out is not None
+
+    def hear(self, timeout_ms: int | None = None, *, bell: bool = False) -> bool:
+        """Waits for the supervisor (or the bell) and does what it says; `interrupted`."""
+        poller = select.poll()
+        poller.register(self._channel, select.POLLIN)
+        if bell:
+            poller.register(self.slots.bell, select.POLLIN)
+        if self._channel.fileno() in dict(poller.poll(timeout_ms)):
+            self._obey()
+        return self.interrupted
+
+    def send(self, message: Message) -> bool:
+        """Whether it went to infer; False when infer is gone, or the supervisor interrupts."""
+        while self._out is not None:
+            try:
+                if self._out.send_or_wait(message, self._channel):
+                    return True
+            except ChannelClosed:
+                self._leave()
+                return False
+            self._obey()
+            if self.interrupted:
+                return False
+        return False
+
+    def wake(self, number: int) -> None:
+        """Tells infer of a frame; of a live camera's only if it has heard of the last one."""
+        if self.camera.live and self._out is not None and self._out.has_unread():
+            return
+        self.send(Ready(self.camera.generation, number))
+
+    def _obey(self) -> None:
+        message, descriptors = self._channel.receive_with_descriptors()
+        match message:
+            case control.Stop():
+                self.stopped = True
+            case control.Identify():
+                self._channel.send(control.Identified(identify(message.url)))
+            case control.IngestCamera():
+                self._join(message, descriptors)
+
+    def _join(self, camera: control.IngestCamera, descriptors: list[int]) -> None:
+        is_first = not hasattr(self, "camera")
+        if not is_first:
+            self.slots.close()
+        self._leave()
+        memory, bell, data = descriptors
+        self.camera = camera
+        self.slots = Slots.attach(memory, bell, camera.geometry)
+        self._out = Channel.adopt(data)
+        self.is_new = is_first or not camera.live
+        self._channel.send(control.Began(camera.generation))
+        if self.ended is not None:  # infer died with it
+            self.send(msgspec.structs.replace(self.ended, generation=camera.generation))
+
+    def _leave(self) -> None:
+        if self._out is not None:
+            self._out.close()
+            self._out = None
 
 
 class Session:
     """One connection of a live camera, or one reading of a file: its frames, numbered and sent."""
 
-    def __init__(
-        self,
-        camera: control.IngestCamera,
-        generation: int,
-        slots: Slots,
-        out: Channel,
-        channel: Channel,
-    ) -> None:
-        self.camera = camera
+    def __init__(self, link: Link) -> None:
+        camera = link.camera
         self.name = camera.session or f"{time.time_ns() // 1_000_000}-{secrets.token_hex(4)}"
         self.frames = 0
-        self.stopped = False
-        self._generation = generation
-        self._slots = slots
-        self._out = out
-        self._channel = channel
+        self._link = link
         self._dropped: Counts = {}
-        self._painted: dict[int, Letterbox] = {}
-        self._clock = _StreamClock(camera.started_at)
-        self._rate = _Rate(camera.max_fps)
+        self._painted: dict[tuple[int, int], Letterbox] = {}  # by generation and slot
+        self._clock = StreamClock(camera.started_at)
+        self._rate = Rate(camera.max_fps)
+
+    @property
+    def undecodable(self) -> int:
+        """Pictures that could not be converted."""
+        return self._dropped.get("undecodable", 0)
 
     def take(self, picture: Picture) -> None:
         """Waits until the picture is due and may be sent, then sends it; or drops it, counted."""
-        if not self._wait_until(picture.due_ns) or not self._wait_for_credit():
-            self.stopped = True
+        if self.frames < self._link.camera.next_seq:
+            self._pass_by(picture)
             return
-        self._slots.count_arrived()
+        if not self._wait_until(picture.due_ns) or not self._wait_for_credit():
+            return
+        self._link.slots.count_arrived()
         seq, self.frames = self.frames, self.frames + 1
         captured_at = self._captured_at(picture)
         if not self._rate.wants(picture.segment, picture.media_time):
             self._drop("max_fps")
-            return
+        elif not self._link.is_joined:
+            self._drop("crash")  # infer is gone; a live camera's pictures have nowhere to go
+        else:
+            self._send(picture, seq, captured_at)
+
+    def end(self, reason: str, *, complete: bool, fault: str | None) -> None:
+        """The last message, behind the last frame."""
+        link = self._link
+        ended = Ended(
+            camera=link.camera.camera,
+            session=self.name,
+            generation=link.camera.generation,
+            frames=self.frames,
+            dropped=self._dropped,
+            reason=reason,
+            complete=complete,
+            fault=fault,
+        )
+        if link.camera.live:
+            link.ended = ended
+        link.send(ended)
+
+    def _pass_by(self, picture: Picture) -> None:
+        """A frame that was published before: it only moves the clocks."""
+        self.frames += 1
+        self._captured_at(picture)
+        self._rate.wants(picture.segment, picture.media_time)
+        self._link.hear(0)
+
+    def _wait_until(self, due_ns: int | None) -> bool:
+        while due_ns is not None and (left := due_ns - time.monotonic_ns()) > 0:
+            if self._link.hear(max(1, left // 1_000_000)):
+                return False
+        return not self._link.hear(0)
+
+    def _wait_for_credit(self) -> bool:
+        """A file waits for a free slot and for a credit; a live camera never waits."""
+        link = self._link
+        if link.camera.live:
+            return True
+        while not (link.is_joined and link.slots.may_write(link.camera.credits)):
+            if link.hear(bell=True):
+                return False
+            link.slots.quiet_bell()
+        return True
+
+    def _send(self, picture: Picture, seq: int, captured_at: float) -> None:
         started_ns = time.monotonic_ns()
         try:
             self._write(picture)
@@ -74,68 +206,29 @@ class Session:
             return
         written_ns = time.monotonic_ns()
         decode_ns = picture.decode_ns + written_ns - started_ns
-        self._send(
-            Ticket(self._frame(picture, seq, captured_at), decode_ns, written_ns, self._dropped)
+        ticket = Ticket(
+            self._frame(picture, seq, captured_at), decode_ns, written_ns, self._dropped
         )
-
-    def end(self, reason: str, *, complete: bool, fault: str | None) -> None:
-        """The last message, behind the last frame."""
-        ended = Ended(
-            camera=self.camera.camera,
-            session=self.name,
-            generation=self._generation,
-            frames=self.frames,
-            dropped=self._dropped,
-            reason=reason,
-            complete=complete,
-            fault=fault,
-        )
-        while not self._out.send_or_wait(ended, self._channel):
-            self._channel.receive()  # a stop, and we are ending
-
-    @property
-    def undecodable(self) -> int:
-        """Pictures that could not be converted."""
-        return self._dropped.get("undecodable", 0)
-
-    def told_to_stop(self) -> bool:
-        """Whether the supervisor has said something: it says stop."""
-        return _wait(self._channel, timeout_ms=0)
-
-    def _wait_until(self, due_ns: int | None) -> bool:
-        while due_ns is not None and (left := due_ns - time.monotonic_ns()) > 0:
-            if _wait(self._channel, timeout_ms=max(1, left // 1_000_000)):
-                return False
-        return not self.told_to_stop()
-
-    def _wait_for_credit(self) -> bool:
-        """A file waits for a free slot and for a credit; a live camera never waits."""
-        if self.camera.live:
-            return True
-        while not self._slots.may_write(self.camera.credits):
-            if _wait(self._channel, bell=self._slots.bell):
-                return False
-            self._slots.quiet_bell()
-        return True
+        self._link.wake(self._link.slots.commit(ticket))
 
     def _write(self, picture: Picture) -> None:
-        pixels = self._slots.begin()
-        geometry = self._slots.geometry
+        slots = self._link.slots
+        pixels, geometry = slots.begin(), slots.geometry
         box = Letterbox.of(picture.width, picture.height, (geometry.height, geometry.width))
-        slot = (self._slots.sent + 1) % geometry.slots
+        slot = (self._link.camera.generation, (slots.sent + 1) % geometry.slots)
         if self._painted.get(slot) != box:  # the border is painted once
             box.paint(pixels)
             self._painted[slot] = box
         picture.write(pixels[box.region])
 
     def _captured_at(self, picture: Picture) -> float:
-        if self.camera.live:
+        if self._link.camera.live:
             return picture.arrived_at
         return self._clock.at(picture.segment, picture.media_time)
 
     def _frame(self, picture: Picture, seq: int, captured_at: float) -> Frame:
         return Frame(
-            camera=self.camera.camera,
+            camera=self._link.camera.camera,
             session=self.name,
             seq=seq,
             segment=picture.segment,
@@ -147,91 +240,47 @@ class Session:
             tainted=picture.tainted,
         )
 
-    def _send(self, ticket: Ticket) -> None:
-        number = self._slots.commit(ticket)
-        if self.camera.live and self._out.has_unread():
-            return  # one unread wake-up is enough: infer takes the newest frame
-        ready = Ready(self._generation, number)
-        while not self._out.send_or_wait(ready, self._channel):
-            self._channel.receive()
-            self.stopped = True
-
     def _drop(self, reason: str) -> None:
-        self._slots.count_ingest_drop(reason)
+        self._link.slots.count_ingest_drop(reason)
         self._dropped = {**self._dropped, reason: self._dropped.get(reason, 0) + 1}
 
 
-def ingest(session: Session) -> None:
-    """Reads the source to its end, or to a stop; whatever happens, the last message says it."""
-    camera = session.camera
+def serve(link: Link) -> None:
+    """Reads the source to its end, or to a stop; whatever happens, the last message says it.
+
+    Comes back without a last message when the file is to be read anew.
+    """
+    link.is_new = False
+    camera, session = link.camera, Session(link)
     reason, complete, fault = "stopped", False, None
     try:
         with open_source(camera.url, live=camera.live, loop=camera.loop) as source:
             for picture in source:
                 session.take(picture)
-                if session.stopped:
+                if link.interrupted:
                     break
             else:
                 reason, complete = source.reason, source.complete
                 fault = source.fault
     except SourceError as error:
         reason, fault = str(error), error.fault
-    if not complete and session.told_to_stop():  # what broke, broke while it was to end anyway
+    if not complete:
+        link.hear(0)
+    if link.stopped and not complete:  # what broke, broke while it was to end anyway
         reason, fault = "stopped", None
+    if link.is_new and not link.stopped:
+        return
     if session.undecodable and fault is None:
         reason = f"{reason}; {session.undecodable} pictures could not be converted"
         complete, fault = False, "decoder"
     session.end(reason, complete=complete, fault=fault)
 
 
-_JITTER = 0.1  # of an interval: how much too early a picture may come
-
-
-class _Rate:
-    """Thins a stream to `max_fps` by its own time stamps, so that it is the same in every run."""
-
-    def __init__(self, max_fps: float | None) -> None:
-        self._interval = 1 / max_fps if max_fps else 0.0
-        self._segment = 0
-        self._next = 0.0
-
-    def wants(self, segment: int, media_time: float) -> bool:
-        if not self._interval:
-            return True
-        if segment != self._segment:
-            self._segment, self._next = segment, media_time
-        if media_time < self._next - self._interval * _JITTER:
-            return False
-        if media_time - self._next > self._interval:  # after a gap it begins anew
-            self._next = media_time
-        self._next += self._interval
-        return True
-
-
-class _StreamClock:
-    """A file's wall clock: its start plus its media time, running on from segment to segment."""
-
-    def __init__(self, started_at: float) -> None:
-        self._origin = started_at
-        self._segment = 0
-        self._latest = 0.0
-        self._interval = 0.0  # between the last two pictures
-
-    def at(self, segment: int, media_time: float) -> float:
-        if segment != self._segment:
-            self._segment = segment
-            self._origin += self._latest + self._interval
-        elif media_time > self._latest:
-            self._interval = media_time - self._latest
-        self._latest = media_time
-        return self._origin + media_time
-
-
-def _wait(channel: Channel, *, timeout_ms: int | None = None, bell: int | None = None) -> bool:
-    """Waits for the bell or the time; whether the supervisor said something (it says stop)."""
-    poller = select.poll()
-    poller.register(channel, select.POLLIN)
-    if bell is not None:
-        poller.register(bell, select.POLLIN)
-    events = dict(poller.poll(timeout_ms))
-    return channel.fileno() in events
+def identify(url: str) -> str | None:
+    """Size and sha-256 of a file; None for one that cannot be read."""
+    try:
+        with Path(url).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            return f"{size}:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    except OSError:
+        return None

@@ -1,34 +1,30 @@
-"""The publish loop: results in, entries in Redis, confirmations back to the cameras' counters.
+"""The publish process: results in, entries in Redis, confirmations back to the cameras' counters.
 
-Two threads, because a Redis that does not answer must not stop the reading: the main one always
-reads its sockets; the writer owns the connection and everything that waits for it.
+Two threads, because a Redis that does not answer must not stop the reading: the main one, here,
+always reads its sockets; the writer owns the connection and everything that waits for it.
 """
 
 from __future__ import annotations
 
 import os
-import queue
-import random
 import selectors
 import time
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from pathlib import Path
 
 from pipeline.channel import Channel
-from pipeline.errors import SinkUnavailable
-from pipeline.messages import Ended, Message, Result, decoder
-from pipeline.sinks.lanes import StreamRefused
+from pipeline.errors import ChannelClosed
+from pipeline.messages import Ended, Result, decoder
+from pipeline.sinks.lease import Owner
 from pipeline.sinks.redis import RedisSink, Stream
+from pipeline.sinks.spool import Spool
 from pipeline.sinks.window import Keys
 from pipeline.slots import Slots
-from pipeline.wire import CameraMessage, DetectionsMessage, Model, detections_message, ended_message
+from pipeline.wire import Model, detections_message, ended_message, merge_drops
 from workers import control
 from workers.waiting import receive
+from workers.writer import Camera, Move, Open, Standing, Take, Writer
 
 LIVE_WINDOW = 2000  # records of a live camera that wait for Redis; older ones are shed
-_LINGER = 0.01  # seconds that a first record waits for company
-_BACKOFF = (0.2, 5.0)  # seconds: the first and the longest wait between attempts, before jitter
 
 _from_infer = decoder(Result, Ended)
 
@@ -37,55 +33,18 @@ def run(channel: Channel) -> None:
     """Publishes until the supervisor says stop."""
     set_up, _ = receive(channel, control.SetUp)
     settings: control.PublishSettings = control.settings.decode(set_up.settings)
-    writer = Writer(RedisSink(settings.url), channel)
+    owner = Owner.of(os.getppid(), settings.run)
+
+    def notice(text: str) -> None:
+        _tell(channel, control.Notice(text))
+
+    spool = Spool(Path(settings.spool), notice=notice) if settings.spool else None
+    sink = RedisSink(settings.url, owner=owner, notice=notice, spool=spool)
+    writer = Writer(sink, channel)
     reader = Reader(channel, settings, writer)
     writer.start()
     channel.send(control.Up())
     reader.serve()
-
-
-class Pause:
-    """When to try again, and what was complained about: of one camera, or of Redis as a whole."""
-
-    def __init__(self) -> None:
-        self.until = 0.0  # monotonic seconds
-        self.complaint: str | None = None
-        self._waits = _backoff()
-
-    def extend(self, error: SinkUnavailable) -> bool:
-        """Puts the next attempt off; whether the reason is news."""
-        self.until = time.monotonic() + (error.retry_after or next(self._waits))
-        news = self.complaint != str(error)
-        self.complaint = str(error)
-        return news
-
-    def end(self) -> bool:
-        """It works; whether that is news."""
-        news = self.complaint is not None
-        self.until, self.complaint, self._waits = 0.0, None, _backoff()
-        return news
-
-
-@dataclass(slots=True)
-class Camera:
-    """One camera as publish sees it."""
-
-    settings: control.PublishCamera
-    slots: Slots
-    stream: Stream
-    model: Model
-    opened: bool = False
-    ended: Ended | None = None
-    pause: Pause = field(default_factory=Pause)
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What the reader hands to the writer."""
-
-    camera: Camera
-    message: DetectionsMessage | CameraMessage | None  # None: open the camera's streams
-    ended: Ended | None = None
 
 
 class Reader:
@@ -117,186 +76,120 @@ class Reader:
             case control.Stop():
                 self._stopping = True
             case control.Join():
+                self._hear_infer()
+                self._leave_infer()
                 self._data = Channel.adopt(descriptors[0], _from_infer)
                 self._selector.register(self._data, selectors.EVENT_READ, self._hear_infer)
             case control.PublishCamera():
-                self._add(message, descriptors)
+                self._hear_infer()  # what infer has sent of the generation before is not lost
+                self._open(message)
+            case control.Attach():
+                self._attach(message, descriptors)
 
-    def _add(self, settings: control.PublishCamera, descriptors: list[int]) -> None:
-        memory, bell = descriptors
-        camera = Camera(
-            settings,
-            Slots.attach(memory, bell, settings.geometry),
-            self._writer.sink.open(
-                Keys.of(settings.prefix, settings.camera),
-                live=settings.live,
-                maxlen=settings.maxlen,
-                limit=LIVE_WINDOW if settings.live else None,
-            ),
-            Model(
-                name=self._settings.model_name,
-                digest=self._settings.model_digest,
-                input=self._settings.model_input,
-                confidence=settings.confidence,
-            ),
+    def _open(self, settings: control.PublishCamera) -> None:
+        camera = self._cameras.get(settings.camera)
+        if camera is None:
+            camera = Camera(settings, self._stream_of(settings), self._model_of(settings))
+            self._cameras[settings.camera] = camera
+        camera.settings, camera.receiving = settings, None
+        if settings.live and settings.session_over:
+            self._close_session(camera)
+        standing = camera.standing
+        self._writer.put(
+            Open(
+                camera,
+                settings,
+                Standing(standing.session, standing.accounted, standing.dropped),
+            )
         )
-        self._cameras[settings.camera] = camera
-        self._writer.put(Work(camera, None))
+
+    def _close_session(self, camera: Camera) -> None:
+        """The end of a session whose ingest died before it could say so."""
+        standing, camera.standing = camera.standing, Standing()
+        if standing.session is None:
+            return
+        ended = Ended(
+            camera=camera.settings.camera,
+            session=standing.session,
+            generation=camera.settings.generation,
+            frames=standing.accounted,
+            dropped={},
+            reason="its ingest process died",
+            complete=False,
+            fault="us",
+        )
+        self._writer.put(Take(camera, ended_message(ended, since=time.time(), last_id=None)))
+
+    def _attach(self, message: control.Attach, descriptors: list[int]) -> None:
+        memory, bell = descriptors
+        slots = Slots.attach(memory, bell, message.geometry)
+        camera = self._cameras.get(message.camera)
+        if camera is None or camera.settings.generation != message.generation:
+            slots.close()
+            return
+        camera.receiving = slots
+        self._writer.put(Move(camera, slots))
+
+    def _stream_of(self, settings: control.PublishCamera) -> Stream:
+        return self._writer.sink.open(
+            Keys.of(self._settings.prefix, settings.camera),
+            live=settings.live,
+            maxlen=settings.maxlen,
+            limit=LIVE_WINDOW if settings.live else None,
+            job=settings.job,
+            again=settings.again,
+        )
+
+    def _model_of(self, settings: control.PublishCamera) -> Model:
+        return Model(
+            name=self._settings.model_name,
+            digest=self._settings.model_digest,
+            input=self._settings.model_input,
+            confidence=settings.confidence,
+        )
 
     def _hear_infer(self) -> None:
-        assert self._data is not None
-        while (message := self._data.receive()) is not None:
-            if isinstance(message, Result):
-                self._take(message)
-            else:
-                camera = self._cameras.pop(message.camera)
-                event = ended_message(message, since=time.time(), last_id=None)
-                self._writer.put(Work(camera, event, message))
-
-    def _take(self, result: Result) -> None:
-        if result.generation != self._settings.infer_generation:
-            return  # stale: of a worker that is gone
-        camera = self._cameras[result.frame.camera]
-        camera.slots.count_received()
-        message = detections_message(result, camera.model, self._settings.labels)
-        self._writer.put(Work(camera, message))
-
-
-class Writer:
-    """The thread that owns Redis: windows, attempts, backoff, confirmations."""
-
-    def __init__(self, sink: RedisSink, channel: Channel) -> None:
-        self.sink = sink
-        self._channel = channel
-        self._work: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
-        self._busy: dict[str, Camera] = {}  # cameras with something unconfirmed
-        self._pause = Pause()
-        self._thread = ThreadPoolExecutor(1, "writer")
-        self._served: Future[None] | None = None
-        self._bell = os.eventfd(0, os.EFD_CLOEXEC)
-
-    def fileno(self) -> int:
-        """Readable when the thread has ended."""
-        return self._bell
-
-    def start(self) -> None:
-        self._served = self._thread.submit(self._serve)
-        self._served.add_done_callback(lambda _: os.eventfd_write(self._bell, 1))
-
-    def put(self, work: Work) -> None:
-        self._work.put(work)
-
-    def stop(self) -> None:
-        """Ends the thread after what it is doing; what is unconfirmed then stays so."""
-        self._work.put(None)
-        self._thread.shutdown()
-        self.sink.close()
-
-    def check(self) -> None:
-        """Raises in the main thread what has ended this one."""
-        if self._served is not None:
-            self._served.result()
-
-    def _serve(self) -> None:
-        while self._gather():
-            for camera in list(self._busy.values()):
-                if max(self._pause.until, camera.pause.until) > time.monotonic():
-                    continue
-                try:
-                    self._publish(camera)
-                except StreamRefused as error:
-                    self._put_off(camera.pause, error, f"{camera.settings.camera}: ")
-                except SinkUnavailable as error:
-                    self._put_off(self._pause, error)
+        if self._data is None:
+            return
+        try:
+            while (message := self._data.receive()) is not None:
+                camera = self._cameras.get(_camera_of(message))
+                if camera is None or camera.settings.generation != message.generation:
+                    continue  # stale: of a generation that is gone
+                if isinstance(message, Result):
+                    self._take(camera, message)
                 else:
-                    self._recover(camera)
+                    self._end(camera, message)
+        except ChannelClosed:  # infer died: the supervisor starts another
+            self._leave_infer()
 
-    def _gather(self) -> bool:
-        """Takes in what has come, waiting for as long as there is nothing to send.
+    def _take(self, camera: Camera, result: Result) -> None:
+        if camera.receiving is not None:
+            camera.receiving.count_received()
+        standing, frame = camera.standing, result.frame
+        if standing.session != frame.session:
+            standing.session, standing.dropped = frame.session, {}
+        standing.accounted = frame.seq + 1
+        standing.dropped = merge_drops(standing.dropped, result.dropped)
+        message = detections_message(result, camera.model, self._settings.labels)
+        self._writer.put(Take(camera, message))
 
-        False when it is time to leave. One batch of each camera goes between two calls, so that
-        what comes while Redis is slow is in its window, and counted, soon.
-        """
-        until = self._next_attempt()
-        if until is None:  # nothing waits for Redis: sleep until something comes, and its company
-            if not self._accept(self._work.get()):
-                return False
-            until = time.monotonic() + _LINGER
-        while True:
-            try:
-                work = self._work.get(timeout=max(0.0, until - time.monotonic()))
-            except queue.Empty:
-                return True
-            if not self._accept(work):
-                return False
+    def _end(self, camera: Camera, ended: Ended) -> None:
+        del self._cameras[ended.camera]
+        event = ended_message(ended, since=time.time(), last_id=None)
+        self._writer.put(Take(camera, event, ended))
 
-    def _next_attempt(self) -> float | None:
-        """When some camera's next batch may go, monotonic; None while no camera has one."""
-        if not self._busy:
-            return None
-        return max(self._pause.until, min(camera.pause.until for camera in self._busy.values()))
-
-    def _accept(self, work: Work | None) -> bool:
-        if work is None:
-            return False
-        camera = work.camera
-        self._busy[camera.settings.camera] = camera
-        if work.message is not None:
-            shed = camera.stream.window.append(work.message)
-            if shed:
-                camera.slots.count_publish_drop("window", shed)
-            camera.ended = work.ended or camera.ended
-        elif camera.settings.live:
-            self._open(camera)  # a live camera needs nothing from Redis to begin
-        return True
-
-    def _publish(self, camera: Camera) -> None:
-        window = camera.stream.window
-        self._confirm(camera, self.sink.step_in(camera.stream))
-        if not camera.opened:
-            self._open(camera)
-        if len(window):
-            self._confirm(camera, self.sink.write(camera.stream))
-        if len(window):
-            return  # the others' turn
-        del self._busy[camera.settings.camera]
-        if camera.ended is not None:
-            self._finish(camera, camera.ended)
-
-    def _confirm(self, camera: Camera, frames: int) -> None:
-        if frames:
-            camera.slots.count_published(frames)
-
-    def _open(self, camera: Camera) -> None:
-        camera.opened = True
-        epoch = camera.stream.window.epoch
-        session = None if epoch is None else f"{epoch}-{os.urandom(4).hex()}"
-        self._tell(control.Opened(camera.settings.camera, session))
-
-    def _finish(self, camera: Camera, ended: Ended) -> None:
-        camera.slots.close()
-        self._tell(
-            control.Finished(ended.camera, ended.frames, ended.complete, ended.fault, ended.reason)
-        )
-
-    def _put_off(self, pause: Pause, error: SinkUnavailable, whose: str = "") -> None:
-        if pause.extend(error):  # said once, not at every attempt
-            self._tell(control.Notice(f"{whose}{error}; waiting for it"))
-
-    def _recover(self, camera: Camera) -> None:
-        if self._pause.end():
-            self._tell(control.Notice(f"Redis at {self.sink.place} is back"))
-        if camera.pause.end():
-            self._tell(control.Notice(f"{camera.settings.camera}: Redis takes its records again"))
-
-    def _tell(self, message: Message) -> None:
-        while not self._channel.send(message):
-            time.sleep(0.001)  # the supervisor always reads
+    def _leave_infer(self) -> None:
+        if self._data is not None:
+            self._selector.unregister(self._data)
+            self._data.close()
+            self._data = None
 
 
-def _backoff() -> Iterator[float]:
-    """Endless waits with full jitter (Brooker, "Exponential Backoff And Jitter", AWS, 2015)."""
-    longest, most = _BACKOFF
-    while True:
-        yield random.uniform(0, longest)
-        longest = min(longest * 2, most)
+def _camera_of(message: Result | Ended) -> str:
+    return message.frame.camera if isinstance(message, Result) else message.camera
+
+
+def _tell(channel: Channel, message: control.Notice) -> None:
+    while not channel.send(message):
+        time.sleep(0.001)

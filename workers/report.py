@@ -9,13 +9,21 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from workers.topology import CameraRun, Reporter
+from workers.camera import CameraRun
 
 _PLAIN_SECONDS = 10.0  # between two lines of figures in a pipe
+
+
+class Reporter(Protocol):
+    """Who tells the person at the terminal."""
+
+    def say(self, text: str) -> None: ...
+    def update(self, cameras: list[CameraRun]) -> None: ...
 
 
 @contextlib.contextmanager
@@ -49,7 +57,7 @@ class PlainReporter:
         if time.monotonic() < self._next:
             return
         self._next += _PLAIN_SECONDS
-        published = sum(camera.slots.published for camera in cameras if camera.slots)
+        published = sum(camera.published for camera in cameras)
         going = sum(camera.finished is None for camera in cameras)
         self.say(
             f"{published:,} frames published, {self._rate.of(published):.1f} frames/s, "
@@ -72,13 +80,11 @@ class BarReporter:
             name = camera.config.id
             if name not in self._tasks:
                 self._tasks[name] = self._progress.add_task(name, total=None, note="")
-            if camera.slots is None:
-                continue
-            dropped = sum(camera.slots.dropped().values())
+            dropped = sum(camera.dropped.values())
             self._progress.update(
                 self._tasks[name],
-                completed=camera.slots.published,
-                total=camera.slots.arrived or None,
+                completed=camera.published,
+                total=camera.known or None,
                 note=f"{dropped:,} dropped" if dropped else "",
             )
 

@@ -8,16 +8,18 @@ import resource
 from collections.abc import Callable
 from pathlib import Path
 
+from config.schema import Config
 from pipeline.errors import ConfigError, redact
 from workers.embedded import EmbeddedRedis
+from workers.outcome import Outcome
 from workers.preflight import prepare
 from workers.report import open_reporter
 from workers.rundir import Address, RunDirectory
 from workers.supervisor import Supervisor
-from workers.topology import Outcome, Run
+from workers.topology import Options, Run
 
 
-def run(path: Path) -> int:
+def run(path: Path, *, again: bool = False) -> int:
     """The exit code. Raises ConfigMistakes or VedetteError for what stops it from starting."""
     plan = prepare(path)
     config = plan.config
@@ -26,7 +28,7 @@ def run(path: Path) -> int:
         directory = stack.enter_context(RunDirectory(config.name))
         _allow_descriptors(len(config.cameras))
         out = stack.enter_context(open_reporter())
-        tend: Callable[[], str | None] | None = None
+        tend: Callable[[], str | None] = _nothing_to_tend
         if config.redis.is_embedded:
             server = stack.enter_context(EmbeddedRedis(directory.state))
             url, tend = server.url, server.tend
@@ -36,9 +38,20 @@ def run(path: Path) -> int:
             out.say(f"redis: {redact(url)}")
         cameras = tuple(camera.id for camera in config.cameras)
         directory.announce(Address(os.getpid(), url, config.redis.prefix, cameras))
-        outcome = Run(plan, url, supervisor, out, tend).serve()
+        options = Options(again=again, spool=_spool(config, directory), tend=tend)
+        outcome = Run(plan, url, supervisor, out, options).serve()
         out.say(_last_line(outcome))
     return outcome.code
+
+
+def _nothing_to_tend() -> None:
+    """A server of somebody else's."""
+
+
+def _spool(config: Config, directory: RunDirectory) -> str | None:
+    if config.redis.durability != "disk":
+        return None
+    return str(config.redis.spool or directory.spool)
 
 
 def _allow_descriptors(cameras: int) -> None:

@@ -58,6 +58,13 @@ class RunDirectory:
         make_private(folder, "XDG_STATE_HOME")
         return folder
 
+    @property
+    def spool(self) -> Path:
+        """Where live records wait for Redis, where the config asks for it."""
+        folder = _state() / self.name / "spool"
+        make_private(folder, "XDG_STATE_HOME")
+        return folder
+
     def announce(self, address: Address) -> None:
         draft = self.path / "run.json.new"
         draft.write_bytes(msgspec.json.encode(address))

@@ -3,66 +3,49 @@
     ingest (one per camera) ──data──▶ infer ──data──▶ publish ──▶ Redis
          └── memory file and bell of the camera, in the hands of all three ──┘
 
-Order of a run: all processes start; infer loads and warms and says `Up`, and how many frames it
-takes at once; each camera gets its memory file; publish learns what Redis has of the camera and
-says `Opened`; only then does the camera's ingest begin. At the end `Ended` travels through the
-stages behind the last frame, publish says `Finished`, and when all cameras have, infer and publish
-are told to leave. A signal only stops the ingests: from there on it is the same way.
+A camera begins, and begins anew whenever one of the three has died, in the same three steps:
+
+    ask     publish says where it stands: the next frame of a file, what is known of a live session
+    begin   new memory, a new socket, a new generation: to publish, to infer, to ingest
+    began   ingest writes there, and nobody to the memory before
+
+Whatever carries an earlier generation is discarded. At the end `Ended` travels through the stages
+behind the last frame, publish says `Finished`, and when all cameras have, infer and publish are
+told to leave. A signal only stops the ingests: from there on it is the same way.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from config.schema import Camera
 from pipeline.channel import pair
-from pipeline.messages import Counts
 from pipeline.slots import Geometry, Slots
-from pipeline.wire import merge_drops
 from workers import control
+from workers.camera import CameraRun
+from workers.outcome import Outcome, outcome_of
 from workers.preflight import Plan
+from workers.report import Reporter
+from workers.restarts import Restarts
 from workers.supervisor import Died, Event, Said, Signalled, Supervisor, Worker
 
 LIVE_SLOTS = 3
 MAX_WAIT_MS = 5.0  # how long a frame waits for company in its batch
 DRAIN_SECONDS = 20.0  # from a signal to the end of patience, below Kubernetes' 30
-FAILED_SECONDS = 3.0  # the same after a worker has died
+FAILED_SECONDS = 3.0  # the same after a worker that cannot be started
 _TICK = 0.25  # seconds between looks at the counters
 
 
-class Reporter(Protocol):
-    """Who tells the person at the terminal."""
-
-    def say(self, text: str) -> None: ...
-    def update(self, cameras: list[CameraRun]) -> None: ...
-
-
-@dataclass(slots=True)
-class CameraRun:
-    """One camera of a run: its config, process, memory, and how it ended."""
-
-    config: Camera
-    worker: Worker
-    slots: Slots | None = None  # once infer is up
-    session: str | None = None
-    begun: bool = False
-    finished: control.Finished | None = None
-
-
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a run ended."""
+class Options:
+    """What a run is told beside its plan."""
 
-    code: int  # 0 done, 1 failed, 2 the config asks for what is not there, 3 records abandoned
-    problems: list[str]  # one sentence each
-    frames: int
-    dropped: Counts
-    abandoned: int  # frames on their way
-    unended: int  # cameras whose `ended` event was not confirmed
-    seconds: float
+    again: bool = False  # publish files anew, also those that are done
+    spool: str | None = None  # a folder for live records that wait for Redis
+    tend: Callable[[], str | None] = lambda: None  # called every tick; what it says is said on
 
 
 class Run:
@@ -74,139 +57,198 @@ class Run:
         redis_url: str,
         supervisor: Supervisor,
         out: Reporter,
-        tend: Callable[[], str | None] | None = None,
+        options: Options | None = None,
     ) -> None:
-        """`tend` is called with every look at the counters; what it says is said on."""
         self.plan = plan
         self._supervisor = supervisor
         self._out = out
-        self._tend = tend
+        self._options = options or Options()
         self._redis_url = redis_url
+        self._token = os.urandom(8).hex()
         self._started_at = time.time()
         self._deadline: float | None = None
         self._problems: list[str] = []
-        self._hung_up: list[str] = []
         self._usage = False
         self._stopping = False
         self._leaving = False
-        self._infer, self._publish = self._start_back_stages()
-        self.cameras = [
-            CameraRun(camera, supervisor.start("ingest", camera.id))
-            for camera in plan.config.cameras
-        ]
+        self._network: control.Up | None = None  # what infer said of itself, the first time
+        self._infer_up = False
+        self._restarts: dict[tuple[str, str], Restarts] = {}
+        self._due: list[tuple[float, str, str]] = []  # when to start which role and name again
+        self._seen_up: set[tuple[str, str]] = set()
+        self._infer: Worker | None = self._start_infer()
+        self._publish: Worker | None = self._start_publish()
+        self._join()
+        self.cameras = [self._start_camera(camera) for camera in plan.config.cameras]
 
     def serve(self) -> Outcome:
         """Until every camera has finished and every worker has left."""
-        while self._supervisor.workers:
+        while self._supervisor.workers or (self._due and not self._stopping):
             for event in self._supervisor.events(_TICK):
                 self._react(event)
+            self._start_what_is_due()
+            self._advance()
             self._out.update(self.cameras)
-            if self._tend is not None and (news := self._tend()) is not None:
+            if (news := self._options.tend()) is not None:
                 self._out.say(news)
             if not self._leaving and all(camera.finished for camera in self.cameras):
                 self._leave()
             if self._deadline is not None and time.monotonic() > self._deadline:
                 self._supervisor.kill()
-        outcome = self._outcome()
+        outcome = outcome_of(
+            self.cameras, self._problems, usage=self._usage, since=self._started_at
+        )
         for camera in self.cameras:
-            if camera.slots is not None:
-                camera.slots.close()
+            camera.close()
         return outcome
 
-    # ── wiring ────────────────────────────────────────────────────────────────────────────────
+    # ── processes ─────────────────────────────────────────────────────────────────────────────
 
-    def _start_back_stages(self) -> tuple[Worker, Worker]:
-        config, weights = self.plan.config, self.plan.weights
-        infer = self._supervisor.start(
-            "infer",
-            "infer",
-            settings=control.InferSettings(
-                weights=str(config.model.weights),
-                input_size=self.plan.input_size,
-                iou=config.model.iou,
-                max_detections=config.model.max_detections,
-                device=config.model.device,
-                precision=config.model.precision,
-                max_batch=config.model.max_batch,
-                max_wait_ms=MAX_WAIT_MS,
-            ),
-            environment={"OMP_NUM_THREADS": "1"},  # batches side by side, not one on all cores
+    def _start_infer(self) -> Worker:
+        model = self.plan.config.model
+        settings = control.InferSettings(
+            weights=str(model.weights),
+            input_size=self.plan.input_size,
+            iou=model.iou,
+            max_detections=model.max_detections,
+            device=model.device,
+            precision=model.precision,
+            max_batch=model.max_batch,
+            max_wait_ms=MAX_WAIT_MS,
         )
-        publish = self._supervisor.start(
-            "publish",
-            "publish",
-            settings=control.PublishSettings(
-                url=self._redis_url,
-                model_name=weights.variant,
-                model_digest=weights.digest,
-                model_input=self.plan.input_size,
-                labels=weights.classes,
-                infer_generation=infer.generation,
-            ),
+        # Batches side by side, not one on all cores.
+        environment = {"OMP_NUM_THREADS": "1"}
+        return self._supervisor.start("infer", "infer", settings=settings, environment=environment)
+
+    def _start_publish(self) -> Worker:
+        weights = self.plan.weights
+        settings = control.PublishSettings(
+            url=self._redis_url,
+            prefix=self.plan.config.redis.prefix,
+            run=self._token,
+            spool=self._options.spool,
+            model_name=weights.variant,
+            model_digest=weights.digest,
+            model_input=self.plan.input_size,
+            labels=weights.classes,
         )
+        return self._supervisor.start("publish", "publish", settings=settings)
+
+    def _start_camera(self, camera: Camera) -> CameraRun:
+        run = CameraRun(camera, self._supervisor.start("ingest", camera.id))
+        if camera.is_live or camera.loop:
+            run.identified = True  # like no other job
+        elif run.worker is not None:
+            run.worker.send(control.Identify(camera.url.get_secret_value()))
+        return run
+
+    def _join(self) -> None:
+        """A new data socket from infer to publish."""
+        if self._infer is None or self._publish is None:
+            return
         ends = pair()
-        for worker, end in zip((infer, publish), ends, strict=True):
+        for worker, end in zip((self._infer, self._publish), ends, strict=True):
             with end:
                 worker.send(control.Join(), (end.fileno(),))
-        return infer, publish
 
-    def _open(self, camera: CameraRun, in_flight: int) -> None:
-        """Gives a camera its memory file, and asks publish what Redis has of it."""
-        config = camera.config
-        height, width = self.plan.input_size
-        geometry = Geometry(self._slots_of(config, in_flight), height, width, config.is_live)
-        camera.slots = Slots.create(config.id, geometry)
-        self._publish.send(
+    def _start_what_is_due(self) -> None:
+        now = time.monotonic()
+        due = [entry for entry in self._due if entry[0] <= now]
+        self._due = [entry for entry in self._due if entry[0] > now]
+        for _, role, name in due:
+            if self._stopping:
+                continue
+            if role == "ingest":
+                self._camera(name).worker = self._supervisor.start(role, name)
+                continue
+            if role == "infer":
+                self._infer = self._start_infer()
+            else:
+                self._publish = self._start_publish()
+            self._join()
+
+    # ── cameras ───────────────────────────────────────────────────────────────────────────────
+
+    def _advance(self) -> None:
+        """Takes every camera one step further, where it can go one."""
+        if self._stopping or self._network is None:
+            return
+        for camera in self.cameras:
+            if camera.finished is not None or not camera.identified:
+                continue
+            if not camera.asked and self._publish is not None:
+                self._ask(camera, self._publish, self._network.precision)
+            elif camera.standing and not camera.begun and self._infer_up and camera.worker:
+                self._begin(camera, camera.standing, camera.worker)
+
+    def _ask(self, camera: CameraRun, publish: Worker, precision: str) -> None:
+        camera.asked = True
+        camera.generation += 1
+        publish.send(
             control.PublishCamera(
-                camera=config.id,
-                geometry=geometry,
-                prefix=self.plan.config.redis.prefix,
-                live=config.is_live,
-                maxlen=self.plan.config.maxlen_of(config),
-                confidence=self.plan.config.confidence_of(config),
-            ),
-            (camera.slots.fd, camera.slots.bell),
+                camera=camera.config.id,
+                generation=camera.generation,
+                live=camera.config.is_live,
+                maxlen=self.plan.config.maxlen_of(camera.config),
+                confidence=self.plan.config.confidence_of(camera.config),
+                job=camera.job(self.plan, precision),
+                again=self._options.again,
+                resume=camera.slots is not None,
+                session_over=camera.ingest_died,
+            )
         )
 
-    def _slots_of(self, camera: Camera, in_flight: int) -> int:
-        """Enough for a file to keep every batch full, two deep, shared by all files."""
-        if camera.is_live:
-            return LIVE_SLOTS
-        files = sum(not other.is_live for other in self.plan.config.cameras)
-        return max(LIVE_SLOTS, min(2 * in_flight, -(-4 * in_flight // files)))
-
-    def _begin(self, camera: CameraRun) -> None:
-        """Joins an ingest process to infer and lets it open its source."""
-        assert camera.slots is not None
-        camera.begun = True
-        config, geometry = camera.config, camera.slots.geometry
-        memory = (camera.slots.fd, camera.slots.bell)
+    def _begin(self, camera: CameraRun, standing: control.Opened, worker: Worker) -> None:
+        """Gives a camera its memory and its socket."""
+        assert self._infer is not None
+        assert self._publish is not None
+        camera.begun, camera.ingest_died = True, False
+        config = camera.config
+        height, width = self.plan.input_size
+        geometry = Geometry(self._slots_of(config), height, width, config.is_live)
+        slots = Slots.create(config.id, geometry, carried=standing.owed)
+        camera.move(slots, standing.owed)
+        memory = (slots.fd, slots.bell)
+        self._publish.send(control.Attach(config.id, camera.generation, geometry), memory)
         ours, theirs = pair()
         with ours, theirs:
             self._infer.send(
                 control.InferCamera(
                     camera=config.id,
+                    generation=camera.generation,
                     geometry=geometry,
-                    generation=camera.worker.generation,
                     confidence=self.plan.config.confidence_of(config),
                     class_ids=self.plan.class_ids(config),
+                    session=standing.session,
+                    accounted=standing.accounted,
+                    dropped=standing.dropped if config.is_live else {},
                 ),
                 (*memory, ours.fileno()),
             )
-            camera.worker.send(
+            worker.send(
                 control.IngestCamera(
                     camera=config.id,
+                    generation=camera.generation,
                     geometry=geometry,
                     url=config.url.get_secret_value(),
                     live=config.is_live,
                     loop=config.loop,
                     max_fps=config.max_fps,
-                    session=camera.session,
-                    started_at=self._started_at,
+                    session=None if config.is_live else standing.session,
+                    next_seq=0 if config.is_live else standing.accounted,
+                    started_at=standing.started_at or time.time(),
                     credits=2 * geometry.slots,
                 ),
                 (*memory, theirs.fileno()),
             )
+
+    def _slots_of(self, camera: Camera) -> int:
+        """Enough for a file to keep every batch full, two deep, shared by all files."""
+        if camera.is_live or self._network is None:
+            return LIVE_SLOTS
+        in_flight = self._network.frames
+        files = sum(not other.is_live for other in self.plan.config.cameras)
+        return max(LIVE_SLOTS, min(2 * in_flight, -(-4 * in_flight // files)))
 
     # ── what happens ──────────────────────────────────────────────────────────────────────────
 
@@ -221,25 +263,53 @@ class Run:
 
     def _hear(self, worker: Worker, message: object) -> None:
         match message:
-            case control.Up() if worker is self._infer:
-                self._out.say(f"network: {self.plan.weights.variant} on {message.detail}")
-                for camera in self.cameras:
-                    self._open(camera, message.frames)
-            case control.Opened() if not self._stopping:
-                camera = self._camera(message.camera)
-                camera.session = message.session
-                self._begin(camera)
+            case control.Up():
+                self._welcome(worker, message)
+            case control.Identified():
+                camera = self._camera(worker.name)
+                camera.identified, camera.digest = True, message.digest
+            case control.Began():
+                camera = self._camera(worker.name)
+                if message.generation == camera.generation:
+                    camera.retire()
+            case control.Opened():
+                self._place(self._camera(message.camera), message)
             case control.Notice():
                 self._out.say(message.text)
             case control.Finished():
                 self._finish(self._camera(message.camera), message)
 
+    def _welcome(self, worker: Worker, message: control.Up) -> None:
+        self._seen_up.add((worker.role, worker.name))
+        if worker is not self._infer:
+            return
+        if self._network is None:
+            self._out.say(f"network: {self.plan.weights.variant} on {message.detail}")
+            self._network = message
+        self._infer_up = True
+
+    def _place(self, camera: CameraRun, standing: control.Opened) -> None:
+        if standing.generation != camera.generation:
+            return
+        camera.standing = standing
+        name, frame = camera.config.id, standing.accounted
+        if standing.finished:
+            reason = f"its job is done already, {frame:,} frames; --again publishes them anew"
+            self._finish(camera, control.Finished(name, frame, True, None, reason))
+        elif camera.ingest_died and camera.is_stuck_at(frame):
+            reason = f"its decoder died again and again at frame {frame:,}"
+            self._finish(camera, control.Finished(name, frame, False, "decoder", reason))
+
     def _finish(self, camera: CameraRun, message: control.Finished) -> None:
+        if camera.finished is not None:
+            return
         camera.finished = message
         text = f"{message.camera}: {message.reason}"
         self._out.say(text)
         if message.fault is not None:
             self._problems.append(text)
+        if camera.worker is not None:
+            camera.worker.send(control.Stop())
 
     def _stop(self, signal_name: str) -> None:
         if self._stopping:
@@ -254,58 +324,61 @@ class Run:
         self._stopping = True
         self._deadline = time.monotonic() + seconds
         for camera in self.cameras:
-            camera.worker.send(control.Stop())
-            if not camera.begun:  # and never will
-                camera.finished = control.Finished(
-                    camera.config.id, 0, False, None, "stopped before it began"
-                )
+            if camera.worker is not None:
+                camera.worker.send(control.Stop())
+            if not camera.begun and camera.finished is None:  # and never will
+                reason = "stopped before it began"
+                camera.finished = control.Finished(camera.config.id, 0, False, None, reason)
 
     def _leave(self) -> None:
-        self._leaving = True
+        self._leaving = self._stopping = True
         if self._deadline is None:
             self._deadline = time.monotonic() + DRAIN_SECONDS
-        for worker in (self._infer, self._publish):
+        for worker in self._supervisor.workers:
             worker.send(control.Stop())
 
     def _mourn(self, death: Died) -> None:
-        worker = death.worker
+        worker, name = death.worker, (death.worker.role, death.worker.name)
         if death.cause is None or (self._leaving and death.hung_up):
             return
-        if death.hung_up:  # a consequence: whoever died first is named
-            self._hung_up.append(f"{worker} lost its neighbour")
+        if self._stopping:
+            self._lose(worker, death.cause)
+        elif worker.failure is not None and name not in self._seen_up:
+            self._usage = worker.failure.usage
+            self._lose(worker, death.cause)  # it cannot be started, and would fail again
         else:
-            self._usage = worker.failure is not None and worker.failure.usage
-            self._problems.append(f"{worker} {death.cause}")
-            self._out.say(f"{worker} {death.cause}; the run ends")
+            now = time.monotonic()
+            wait = self._restarts.setdefault(name, Restarts()).wait(now)
+            self._due.append((now + wait, *name))
+            self._out.say(f"{worker} {death.cause}; it is started again in {wait:.1f} s")
+            self._forget(worker)
+
+    def _forget(self, worker: Worker) -> None:
+        """A worker is gone: whoever worked with it begins anew."""
         if worker.role == "ingest":
             camera = self._camera(worker.name)
-            camera.finished = control.Finished(worker.name, 0, False, "us", "its process died")
+            camera.worker, camera.ingest_died = None, True
+            camera.begin_anew()
+            return
+        if worker is self._infer:
+            self._infer, self._infer_up = None, False
+        else:
+            self._publish = None
+        for camera in self.cameras:
+            camera.begin_anew()
+
+    def _lose(self, worker: Worker, cause: str) -> None:
+        """A worker is gone for good: the run ends."""
+        self._problems.append(f"{worker} {cause}")
+        self._out.say(f"{worker} {cause}; the run ends")
+        if worker.role == "ingest":
+            reason = "its process died"
+            camera = self._camera(worker.name)
+            camera.finished = control.Finished(worker.name, 0, False, "us", reason)
         if not self._stopping:
             self._wind_down(FAILED_SECONDS)
         if worker in (self._infer, self._publish):
-            # Nothing can drain through it; but whoever died first is still to be heard.
-            self._deadline = time.monotonic() + (1.0 if death.hung_up else 0.0)
+            self._deadline = 0.0  # nothing can drain through it
 
     def _camera(self, name: str) -> CameraRun:
         return next(camera for camera in self.cameras if camera.config.id == name)
-
-    def _outcome(self) -> Outcome:
-        problems = self._problems or self._hung_up
-        dropped: Counts = {}
-        abandoned = frames = 0
-        for camera in self.cameras:
-            if camera.slots is not None:
-                dropped = merge_drops(dropped, camera.slots.dropped())
-                abandoned += camera.slots.in_flight()
-                frames += camera.slots.published
-        unended = sum(camera.begun and camera.finished is None for camera in self.cameras)
-        failed = 2 if self._usage else 1
-        return Outcome(
-            code=failed if problems else 3 if abandoned or unended else 0,
-            problems=problems,
-            frames=frames,
-            dropped=dropped,
-            abandoned=abandoned,
-            unended=unended,
-            seconds=time.time() - self._started_at,
-        )

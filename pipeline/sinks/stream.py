@@ -78,11 +78,16 @@ def hash_of(answer: object) -> dict[str, str]:
     return {name.decode(): value.decode() for name, value in pairs.items()}
 
 
+def data_of(entries: object) -> bytes | None:
+    """The data of an XRANGE reply over one entry."""
+    if not isinstance(entries, list) or not entries:
+        return None
+    return cast("bytes | None", _pairs(entries[0][1]).get(b"data"))
+
+
 def holds(entries: object, record: Record) -> bool:
     """Whether an XRANGE reply over one id is this very record."""
-    if not isinstance(entries, list) or not entries:
-        return False
-    return _pairs(entries[0][1]).get(b"data") == record.fields["data"]
+    return data_of(entries) == record.fields["data"]
 
 
 def _pairs(flat: object) -> dict[bytes, object]:

@@ -1,0 +1,148 @@
+"""Workers that die are started again, and nobody downstream can tell."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests import runs
+from tests.servers import RedisServer
+
+ROLES = ("ingest:yard", "infer:infer", "publish:publish")
+
+
+@pytest.fixture
+def clip(shared: Path) -> Path:
+    return shared / "media" / "car-detection.mp4"
+
+
+def kill(run: runs.Running, worker: str) -> None:
+    os.kill(runs.workers_of(run)[worker], signal.SIGKILL)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_file_is_published_once_and_in_order_whoever_dies(
+    tmp_path: Path, clip: Path, lite_s: Path, redis_server: RedisServer, role: str
+) -> None:
+    cameras = [{"id": "yard", "url": str(clip), "max_fps": 10}]
+    file = runs.write_config(tmp_path, cameras, weights=lite_s, redis_url=redis_server.url)
+
+    with runs.running(tmp_path, file) as run:
+        for already in (20, 120):
+            runs.eventually(lambda a=already: runs.length(redis_server.url, "yard") > a, within=60)
+            kill(run, role)
+        assert run.process.wait(90) == 0, run.said
+
+    published = [entry.data for entry in runs.entries(redis_server.url, "yard")]
+    runs.accounts_for_every_frame(redis_server.url, "yard", frames=377)
+    assert len({message["session"] for message in published}) == 1
+    times = [message["captured_at"] - message["media_time"] for message in published]
+    assert max(times) - min(times) < 0.001
+    assert run.said.count("was killed by SIGKILL; it is started again") == 2
+
+
+@pytest.mark.parametrize("role", ["ingest:gate", "infer:infer", "publish:publish"])
+def test_a_live_camera_accounts_for_what_a_crash_took(
+    tmp_path: Path, clip: Path, lite_s: Path, redis_server: RedisServer, role: str
+) -> None:
+    cameras = [{"id": "gate", "url": str(clip), "live": True, "loop": True}]
+    file = runs.write_config(tmp_path, cameras, weights=lite_s, redis_url=redis_server.url)
+
+    with runs.running(tmp_path, file) as run:
+        runs.eventually(lambda: runs.length(redis_server.url, "gate") > 20, within=60)
+        kill(run, role)
+        there = runs.length(redis_server.url, "gate")
+        runs.eventually(lambda: runs.length(redis_server.url, "gate") > there + 20, within=60)
+        assert run.terminate() == 0, run.said
+
+    published = [entry.data for entry in runs.entries(redis_server.url, "gate")]
+    sessions = list(dict.fromkeys(message["session"] for message in published))
+    assert len(sessions) == (2 if role == "ingest:gate" else 1)
+    for before, after in pairwise(published):
+        if before["session"] == after["session"]:
+            assert after["seq"] - before["seq"] - 1 == sum(after["dropped"].values())
+    ends = {entry.data["session"] for entry in runs.entries(redis_server.url, "gate", "events")}
+    assert ends == set(sessions)
+
+
+def test_a_run_that_was_killed_goes_on_where_it_was(
+    tmp_path: Path, clip: Path, lite_s: Path, kept_redis_server: RedisServer
+) -> None:
+    cameras = [{"id": "yard", "url": str(clip)}]
+    file = runs.write_config(tmp_path, cameras, weights=lite_s, redis_url=kept_redis_server.url)
+
+    for already in (30, 150):
+        with runs.running(tmp_path, file) as run:
+            runs.eventually(
+                lambda a=already: runs.length(kept_redis_server.url, "yard") > a, within=60
+            )
+            workers = runs.workers_of(run)
+            run.process.kill()
+            run.process.wait()
+            runs.eventually(lambda w=workers: not any(map(runs.is_running, w.values())), within=5)
+    last = runs.vedette(tmp_path, "run", file)
+    done = runs.vedette(tmp_path, "run", file)
+
+    assert (last.returncode, done.returncode) == (0, 0), last.stderr + done.stderr
+    published = [entry.data for entry in runs.entries(kept_redis_server.url, "yard")]
+    assert [message["seq"] for message in published] == list(range(377))
+    assert len({message["session"] for message in published}) == 1
+    times = [message["captured_at"] - message["media_time"] for message in published]
+    assert max(times) - min(times) < 0.001
+    assert "its job is done already" in done.stderr
+    (ended,) = [entry.data for entry in runs.entries(kept_redis_server.url, "yard", "events")]
+    assert ended["job"]
+
+
+def test_other_settings_are_another_job(
+    tmp_path: Path, clip: Path, lite_s: Path, redis_server: RedisServer
+) -> None:
+    for confidence in (0.25, 0.5):
+        cameras = [{"id": "yard", "url": str(clip), "confidence": confidence}]
+        file = runs.write_config(tmp_path, cameras, weights=lite_s, redis_url=redis_server.url)
+        assert runs.vedette(tmp_path, "run", file).returncode == 0
+
+    ids = [entry.id for entry in runs.entries(redis_server.url, "yard")]
+    assert ids == [f"{epoch}-{seq + 1}" for epoch in (1, 2) for seq in range(377)]
+
+
+def test_a_camera_that_another_run_publishes_fails_alone(
+    tmp_path: Path, clip: Path, lite_s: Path, redis_server: RedisServer
+) -> None:
+    mine, theirs = tmp_path / "mine", tmp_path / "theirs"
+    for folder in (mine, theirs):
+        folder.mkdir()
+    looped = [{"id": "gate", "url": str(clip), "loop": True}]
+    both = [{"id": "gate", "url": str(clip)}, {"id": "yard", "url": str(clip)}]
+    first = runs.write_config(theirs, looped, weights=lite_s, redis_url=redis_server.url)
+    second = runs.write_config(mine, both, weights=lite_s, redis_url=redis_server.url)
+
+    with runs.running(theirs, first) as run:
+        runs.eventually(lambda: runs.length(redis_server.url, "gate") > 5, within=60)
+        done = runs.vedette(mine, "run", second)
+        assert run.terminate() == 0
+
+    assert done.returncode == 1
+    assert f"camera 'gate' is already published by process {run.process.pid}" in done.stderr
+    assert runs.length(redis_server.url, "yard") == 377
+    assert len({entry.data["session"] for entry in runs.entries(redis_server.url, "gate")}) == 1
+
+
+def test_infer_may_die_before_the_first_frame(
+    tmp_path: Path, clip: Path, lite_s: Path, redis_server: RedisServer
+) -> None:
+    cameras = [{"id": "yard", "url": str(clip)}]
+    file = runs.write_config(tmp_path, cameras, weights=lite_s, redis_url=redis_server.url)
+
+    with runs.running(tmp_path, file) as run:
+        runs.eventually(lambda: "infer:infer" in runs.workers_of(run), within=10)
+        time.sleep(0.4)
+        kill(run, "infer:infer")
+        assert run.process.wait(60) == 0, run.said
+
+    runs.accounts_for_every_frame(redis_server.url, "yard", frames=377)

@@ -7,6 +7,7 @@
     │   └── SourceRefused    …because of what it is: never retried
     ├── ChannelClosed        the process at the other end of a socket is gone
     └── SinkUnavailable      the place that results go to does not take them now; try again
+        └── …                by cause: `pipeline/sinks/lanes.py`
 
 The text of each is one sentence for a person: what was found, where, and what is accepted. No
 text holds a password (`redact` is applied where a library's exception is caught).

@@ -146,3 +146,28 @@ def test_infer_may_die_before_the_first_frame(
         assert run.process.wait(60) == 0, run.said
 
     runs.accounts_for_every_frame(redis_server.url, "yard", frames=377)
+
+
+def test_a_live_camera_loses_nothing_to_an_outage_with_its_spool_on_disk(
+    tmp_path: Path, clip: Path, lite_s: Path, kept_redis_server: RedisServer
+) -> None:
+    cameras = [{"id": "gate", "url": str(clip), "live": True, "loop": True}]
+    file = runs.write_config(tmp_path, cameras, weights=lite_s, redis_url=kept_redis_server.url)
+    file.write_text(file.read_text().replace("redis:\n", "redis:\n  durability: disk\n"))
+
+    with runs.running(tmp_path, file) as run:
+        runs.eventually(lambda: runs.length(kept_redis_server.url, "gate") > 10, within=60)
+        kept_redis_server.kill()
+        time.sleep(2)
+        spool = tmp_path / "state" / "vedette" / "run" / "spool"
+        segments = [path for path in spool.rglob("*.seg") if path.stat().st_size]
+        kill(run, "publish:publish")
+        time.sleep(1)
+        kept_redis_server.start()
+        there = runs.length(kept_redis_server.url, "gate")
+        runs.eventually(lambda: runs.length(kept_redis_server.url, "gate") > there + 60, within=60)
+        assert run.terminate() == 0, run.said
+
+    assert segments
+    assert spool.stat().st_mode & 0o777 == 0o700
+    runs.accounts_for_every_frame(kept_redis_server.url, "gate")

@@ -44,7 +44,11 @@ def run(channel: Channel) -> None:
     reader = Reader(channel, settings, writer)
     writer.start()
     channel.send(control.Up())
-    reader.serve()
+    try:
+        reader.serve()
+    finally:
+        if spool is not None:
+            spool.close()
 
 
 class Reader:

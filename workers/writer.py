@@ -286,7 +286,12 @@ class Writer:
             self._let_go(camera)
 
     def _last_session(self, camera: Camera) -> Standing:
-        """What an earlier publisher of this run has left of a live session."""
+        """What an earlier publisher of this run has left of a live session: in its spool, or Redis.
+
+        How much of it was dropped is not known any more.
+        """
+        if (spooled := camera.stream.accounted) is not None:
+            return Standing(spooled.session, spooled.seq + 1)
         data = self.sink.last_data(camera.stream)
         try:
             message = read_detections(data) if data is not None else None

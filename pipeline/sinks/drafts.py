@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 import msgspec
 
@@ -69,6 +70,13 @@ def add_drops(one: Draft, dropped: Counts) -> None:
     one.lost = sum(merged.values())
 
 
+class Frame(NamedTuple):
+    """Which frame, within a camera."""
+
+    session: str | None
+    seq: int
+
+
 class Drafts:
     """A queue in memory. Above `limit` records or `limit_bytes` the oldest frames go; None: none.
 
@@ -78,7 +86,7 @@ class Drafts:
     def __init__(self, limit: int | None) -> None:
         self.limit_bytes: int | None = None
         self.size = 0
-        self.accounted: int | None = None
+        self.accounted: Frame | None = None
         self._limit = limit
         self._queue: deque[Draft] = deque()
         self._orphans: tuple[str | None, Counts] | None = None  # shed, without an heir so far

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from pipeline.sinks.drafts import NO_ENTRY, Draft, EntryId
+from pipeline.sinks.drafts import NO_ENTRY, Draft, EntryId, Frame
 from pipeline.sinks.segment import Segment, Writer, pack, recover
 
 KEEP = 60.0  # seconds that a segment stays after its last record, had or not
@@ -28,7 +28,7 @@ class Journal:
         self.left = 0  # records that have not been read
         self.left_frames = 0  # of this process
         self.shed = 0  # frames of this process that were dropped unread
-        self.last_seq: int | None = None  # of the newest frame
+        self.last: Frame | None = None  # the newest frame
         self._folder = folder
         self._roll = roll  # seconds that a segment is written to, at most
         self._clock = clock
@@ -169,7 +169,7 @@ class Journal:
         self.left += 1
         self.left_frames += is_frame and segment.is_ours
         if is_frame:
-            self.last_seq = one.seq
+            self.last = Frame(one.session, one.seq)
 
     def _count(self, segment: Segment, drafts: list[Draft]) -> None:
         frames = sum(one.state is None for one in drafts) if segment.is_ours else 0

@@ -37,7 +37,7 @@ class Spooled:
         self._newest = dict(self._recovered)
         self._had: dict[bool, EntryId] = {}  # what Redis had when it was met
         self._line: tuple[str | None, int] | None = None  # the session, and its next seq
-        self.accounted = self._journal.last_seq
+        self.accounted = self._journal.last
 
     def __len__(self) -> int:
         waiting = len(self._again) + len(self._ahead) + len(self._fresh)

@@ -8,6 +8,7 @@ import msgspec
 import redis
 
 from pipeline.sinks.connection import Command
+from pipeline.sinks.drafts import Frame
 from pipeline.sinks.jobs import Job, Position
 from pipeline.sinks.lanes import is_missing
 from pipeline.sinks.lease import Lease
@@ -33,8 +34,8 @@ class Stream:
         return self.job is None
 
     @property
-    def accounted(self) -> int | None:
-        """The last seq that was taken in, by this process or into its spool; None: none yet."""
+    def accounted(self) -> Frame | None:
+        """The last frame that was taken in, by this process or into its spool; None: none yet."""
         return self.window.newest
 
 

@@ -20,7 +20,7 @@ import msgspec
 
 from pipeline.errors import VedetteError
 from pipeline.sinks.drafts import NO_ENTRY as NO_ENTRY
-from pipeline.sinks.drafts import OVERHEAD, Draft, Drafts, draft
+from pipeline.sinks.drafts import OVERHEAD, Draft, Drafts, Frame, draft
 from pipeline.sinks.drafts import EntryId as EntryId
 from pipeline.sinks.spooled import Spooled
 from pipeline.wire import CameraMessage, DetectionsMessage, read_camera, to_json
@@ -85,7 +85,7 @@ class Window:
         self.last = {keys.detections: NO_ENTRY, keys.events: NO_ENTRY}  # the highest known ids
         self.expected = 0  # the next seq of a file
         self.queue = Drafts(limit) if queue is None else queue
-        self.newest = self.queue.accounted  # the last seq that was taken in
+        self.newest = self.queue.accounted  # the last frame that was taken in
         self._sent: deque[Record] = deque()
         self._kept: deque[tuple[float, Record]] = deque()
         self._held = 0  # bytes of both
@@ -124,7 +124,7 @@ class Window:
         if isinstance(message, DetectionsMessage):
             if self._is_known(message):
                 return 0
-            self.newest, self.expected = message.seq, message.seq + 1
+            self.newest, self.expected = Frame(message.session, message.seq), message.seq + 1
         elif message.state == "ended" and self.job is not None:
             message = msgspec.structs.replace(message, job=self.job)
         return self.queue.append(draft(message))

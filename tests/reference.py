@@ -1,78 +1,20 @@
-"""The training form of the blocks, with branches and BatchNorms as the papers draw them.
-
-This is the oracle for `pipeline.yolov6.fold`, and the only place where this form exists. State
-dicts carry the official key names.
-"""
+"""What the original computes, and weights to compute it with."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-
-class ConvBatchNorm(nn.Module):
-    """A convolution, then its BatchNorm."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
-        self.bn = nn.BatchNorm2d(outputs, eps=1e-3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.bn(self.conv(x))
-        return y
-
-
-class RepVGGBlock(nn.Module):
-    """ReLU(BN(conv 3x3) + BN(conv 1x1) + BN(x)), the last only where the sizes allow it."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
-        super().__init__()
-        self.rbr_dense = ConvBatchNorm(inputs, outputs, 3, stride)
-        self.rbr_1x1 = ConvBatchNorm(inputs, outputs, 1, stride)
-        if inputs == outputs and stride == 1:
-            self.rbr_identity = nn.BatchNorm2d(outputs, eps=1e-3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.rbr_dense(x) + self.rbr_1x1(x)
-        if hasattr(self, "rbr_identity"):
-            y = y + self.rbr_identity(x)
-        return F.relu(y)
-
-
-class RepBlock(nn.Module):
-    """RepVGG blocks in a row."""
-
-    def __init__(self, inputs: int, outputs: int, repeats: int) -> None:
-        super().__init__()
-        self.conv1 = RepVGGBlock(inputs, outputs)
-        self.block = nn.Sequential(*(RepVGGBlock(outputs, outputs) for _ in range(repeats - 1)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.block(self.conv1(x))
-        return y
-
-
-class DPBlock(nn.Module):
-    """Lite's depthwise-separable convolution: both halves have a bias and a BatchNorm."""
-
-    def __init__(self, channels: int, stride: int = 1) -> None:
-        super().__init__()
-        self.conv_dw_1 = nn.Conv2d(channels, channels, 5, stride, 2, groups=channels)
-        self.bn_1 = nn.BatchNorm2d(channels, eps=1e-3)
-        self.conv_pw_1 = nn.Conv2d(channels, channels, 1)
-        self.bn_2 = nn.BatchNorm2d(channels, eps=1e-3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.hardswish(self.bn_1(self.conv_dw_1(x)))
-        return F.hardswish(self.bn_2(self.conv_pw_1(x)))
+from pipeline.yolov6.branches import Scale
+from pipeline.yolov6.variants import VARIANTS, Variant
 
 
 def with_random_statistics(module: nn.Module, seed: int = 0) -> nn.Module:
@@ -88,12 +30,21 @@ def with_random_statistics(module: nn.Module, seed: int = 0) -> nn.Module:
             ):
                 assert tensor is not None
                 tensor.uniform_(low, high, generator=generator)
+        elif isinstance(norm, Scale):
+            norm.weight.data.uniform_(0.5, 1.5, generator=generator)
     return module.eval()
 
 
 def state_of(module: nn.Module) -> dict[str, np.ndarray]:
     """The state dict as arrays."""
     return {key: tensor.numpy() for key, tensor in module.state_dict().items()}
+
+
+def golden_names() -> list[str]:
+    """All goldens in the shared folder, while tests are collected; none without the folder."""
+    root = Path(os.environ.get("VEDETTE_SHARED", Path(__file__).parents[1] / ".." / "shared"))
+    files = (root / "yolov6" / "golden").glob("*.manifest.json")
+    return sorted(file.name.removesuffix(".manifest.json") for file in files)
 
 
 class Golden:
@@ -106,10 +57,27 @@ class Golden:
         )
         with np.load(folder / "golden" / f"{name}.npz") as arrays:
             self.arrays = dict(arrays)
+        found = re.match(r"[0-9.x]+-[a-z0-9_]+", name)  # what follows is the head's training
+        assert found is not None
+        self.variant_name = found[0]
+
+    @property
+    def variant(self) -> Variant:
+        return VARIANTS[self.variant_name]
+
+    @property
+    def tolerances(self) -> tuple[float, float]:
+        """Pixels, and score: Lite's float32 noise is larger, in the original too."""
+        return (5e-3, 5e-5) if self.variant.head == "LiteHead" else (2e-3, 2e-5)
 
     def training_state(self) -> dict[str, np.ndarray]:
         state: dict[str, np.ndarray] = self._filler.fill_manifest(self.manifest)
         return state
+
+    def outline(self) -> dict[str, np.ndarray]:
+        """As `training_state`, of zeros, which take no memory."""
+        shapes = self.manifest["training"].items()
+        return {key: np.broadcast_to(np.float32(0), shape) for key, (_, shape) in shapes}
 
     def images(self) -> Tensor:
         _, _, height, width = self.manifest["input"]

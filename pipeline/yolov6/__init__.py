@@ -21,16 +21,15 @@ def load(path: str | Path) -> YOLOv6:
     from pipeline.errors import WeightsError
     from pipeline.yolov6.network import YOLOv6, shapes
     from pipeline.yolov6.variants import VARIANTS
-    from pipeline.yolov6.weights import bins, differences, inspect, read
+    from pipeline.yolov6.weights import describe, differences, head_size, read
 
     path = Path(path)
-    info = inspect(path)
-    _, state = read(path)
+    info, found = describe(path)
     variant = VARIANTS[info.variant]
-    size = len(info.classes), bins(state)
-    found = {key: array.shape for key, array in state.items()}
-    if difference := differences(shapes(variant, *size), found):
-        raise WeightsError(f"{path} does not hold {info.variant}: {difference[0]}")
+    size = head_size(found)
+    if wrong := differences(shapes(variant, *size), found):
+        raise WeightsError(f"{path} does not hold {info.variant}: {' '.join(wrong[0])}")
+    _, state = read(path)
     with torch.device("meta"):
         network = YOLOv6(variant, *size)
     tensors = {key: torch.from_numpy(array) for key, array in state.items()}

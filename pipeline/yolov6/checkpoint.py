@@ -15,8 +15,9 @@ import pickletools
 import struct
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,6 +28,7 @@ from pipeline.errors import WeightsError
 _MAX_PICKLE = 8 << 20  # bytes; the largest of the family writes 1 MB
 _MAX_DEPTH = 32  # modules inside modules
 _MAX_MODULES = 20_000
+_MAX_NAME = 200  # characters of a class's
 _STORAGES = {
     "DoubleStorage": "<f8",
     "FloatStorage": "<f4",
@@ -68,6 +70,7 @@ class Checkpoint:
 
     state: dict[str, np.ndarray]  # official keys; floating tensors as float32
     names: tuple[str, ...] | None  # of the classes, where the checkpoint has them
+    modules: dict[str, str]  # the class of each module by its path; none in a bare state dict
 
 
 def read(path: Path) -> Checkpoint:
@@ -85,22 +88,32 @@ def read(path: Path) -> Checkpoint:
     model = content
     if isinstance(content, dict):
         model = content.get("ema") or content.get("model") or content
-    state = dict(_tensors(path, model))
+    modules = dict(_walk(path, model)) if isinstance(model, _StandIn) else {}
+    state = dict(_tensors(path, model, modules))
     if not state:
         raise WeightsError(f"{path} holds no model: no tensors were found in it")
-    return Checkpoint(state, _names(model))
+    kinds = {name.rstrip("."): module.kind for name, module in modules.items()}
+    return Checkpoint(state, _names(model), kinds)
 
 
 class _StandIn:
     """An object of a class that is not built: it takes any arguments, and keeps attributes."""
 
-    def __init__(self, *_: object) -> None:
-        self.attributes: dict[Any, Any] = {}
+    kind = ""  # the class that it stands for, with its module
+    attributes: dict[Any, Any]
 
     def __new__(cls, *_: object) -> _StandIn:
         self = super().__new__(cls)
         self.attributes = {}
         return self
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+
+@lru_cache(maxsize=256)
+def _stand_in(kind: str) -> type[_StandIn]:
+    return type("_StandIn", (_StandIn,), {"kind": kind})
 
 
 class _Archive:
@@ -177,8 +190,9 @@ class _Unpickler(pickle._Unpickler):
             return _KNOWN[full]
         if module == "torch" and name in _STORAGES:
             return _StorageType(name)
-        if module.startswith(("yolov6.", "torch.nn.modules.")) and "." not in name:
-            return _StandIn
+        is_module = module.startswith(("yolov6.", "torch.nn.modules.")) and "." not in name
+        if is_module and len(full) <= _MAX_NAME:
+            return _stand_in(full)
         raise WeightsError(f"{self._path} wants to run {full[:120]}, which no model needs: refused")
 
     def persistent_load(self, pid: Any, /) -> np.ndarray:
@@ -263,10 +277,12 @@ _KNOWN: dict[str, Any] = {
 }
 
 
-def _tensors(path: Path, model: Any) -> Iterator[tuple[str, np.ndarray]]:
-    """The state dict of a model of stand-ins (or of a plain dict of tensors), floats widened."""
+def _tensors(
+    path: Path, model: Any, modules: Mapping[str, _StandIn]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The state dict of a model's modules (or of a plain dict of tensors), floats widened."""
     room = 2 * path.stat().st_size  # bytes; a tensor or two may be held by two names
-    for key, array in _walk(path, model) if isinstance(model, _StandIn) else _plain(model):
+    for key, array in _state(modules) if modules else _plain(model):
         room -= array.nbytes
         if room < 0:
             raise WeightsError(f"{path} unfolds to more than its own size: refused")
@@ -278,19 +294,25 @@ def _plain(model: Any) -> Iterator[tuple[str, np.ndarray]]:
     yield from ((k, v) for k, v in items if isinstance(k, str) and isinstance(v, np.ndarray))
 
 
-def _walk(path: Path, model: _StandIn) -> Iterator[tuple[str, np.ndarray]]:
-    """As `nn.Module.state_dict` does: the parameters and buffers of a module, then its children."""
+def _state(modules: Mapping[str, _StandIn]) -> Iterator[tuple[str, np.ndarray]]:
+    """As `nn.Module.state_dict`: the parameters and the buffers of each module."""
+    for prefix, module in modules.items():
+        transient = module.attributes.get("_non_persistent_buffers_set") or ()
+        for kind in ("_parameters", "_buffers"):
+            for name, value in _members(module, kind):
+                if isinstance(value, np.ndarray) and name not in transient:
+                    yield prefix + name, value
+
+
+def _walk(path: Path, model: _StandIn) -> Iterator[tuple[str, _StandIn]]:
+    """Every module below `model`, and itself, by its path, which ends in a dot or is empty."""
     pending, seen = [("", model, 0)], 0
     while pending:
         prefix, module, depth = pending.pop()
         seen += 1
         if seen > _MAX_MODULES or depth > _MAX_DEPTH or len(prefix) > 1000:
             raise WeightsError(f"{path} nests its modules in a way that no network does: refused")
-        transient = module.attributes.get("_non_persistent_buffers_set") or ()
-        for kind in ("_parameters", "_buffers"):
-            for name, value in _members(module, kind):
-                if isinstance(value, np.ndarray) and name not in transient:
-                    yield prefix + name, value
+        yield prefix, module
         children = [
             (f"{prefix}{name}.", child, depth + 1)
             for name, child in _members(module, "_modules")

@@ -1,15 +1,15 @@
 """Anybody's weights → our weights file: which variant they are, folded, with the class names.
 
-Decided here, from the file itself: the variant (the row of the table whose keys and shapes the
-folded state dict has), the number of classes (from the head), and their names (`names`, else the
-checkpoint's, else COCO's for 80 classes, else class_0, class_1 …).
+Decided here, from the file itself: the variant (`identity.py`), the number of classes (from the
+head), and their names (`names`, else the checkpoint's, else COCO's for 80 classes, else class_0,
+class_1 …).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy as np
 from pipeline.errors import WeightsError
 from pipeline.yolov6 import checkpoint, weights
 from pipeline.yolov6.fold import fold
+from pipeline.yolov6.identity import identify, traces
 from pipeline.yolov6.variants import VARIANTS
 
 # The 80 classes of COCO in the order of their training labels.
@@ -37,23 +38,25 @@ def import_weights(
 ) -> weights.WeightsInfo:
     """Fold `source` (an official `.pt`, or safetensors under official keys) into `output`.
 
-    `variant` is needed only where keys and shapes fit several; `names` is a file with one class
-    name per line. Raises `WeightsError`, and then leaves nothing behind.
+    `variant` is a row of the table, or the part of its name behind the release; it is needed only
+    where keys and shapes fit several. `names` is a file with one class name per line. Raises
+    `WeightsError`, and then leaves nothing behind.
     """
     if output.suffix != ".safetensors":
         raise WeightsError(f"{output} does not end in .safetensors, as a weights file must")
-    if variant is not None and variant not in VARIANTS:
-        raise WeightsError(f"no variant {variant!r}; known are {', '.join(VARIANTS)}")
+    candidates = _candidates(variant)
     with weights.open_file(source) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)
         is_checkpoint = file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
     found = checkpoint.read(source) if is_checkpoint else _read_safetensors(source)
+    seen = traces(source, weights.shapes_of(found.state), found.modules)
     state = _folded(source, found.state)
-    variant = find_variant(source, state, [variant] if variant else list(VARIANTS))
+    shapes = weights.shapes_of(state)
+    variant = identify(source, shapes, candidates, seen)
     description = {
         "variant": variant,
-        "classes": _class_names(source, _class_count(state), names, found.names),
+        "classes": _class_names(source, weights.head_size(shapes)[0], names, found.names),
         "input_size": VARIANTS[variant].input_size,
         "source": digest,
     }
@@ -61,24 +64,12 @@ def import_weights(
     return weights.inspect(output)
 
 
-def find_variant(source: Path, state: Mapping[str, np.ndarray], candidates: Sequence[str]) -> str:
-    """The candidate that has exactly the keys and shapes of the folded `state`."""
-    from pipeline.yolov6.network import shapes
-
-    classes, bins = _class_count(state), weights.bins(state)
-    found = {key: tuple(array.shape) for key, array in state.items()}
-    differences = {
-        name: weights.differences(shapes(VARIANTS[name], classes, bins), found)
-        for name in candidates
-    }
-    fitting = [name for name, phrases in differences.items() if not phrases]
-    if len(fitting) > 1:
-        raise WeightsError(f"{source} may be any of {', '.join(fitting)}: say which by --variant")
-    if not fitting:
-        closest = min(differences, key=lambda name: len(differences[name]))
-        phrase = differences[closest][0]
-        raise WeightsError(f"{source} fits no known variant; closest is {closest}, but {phrase}")
-    return fitting[0]
+def _candidates(variant: str | None) -> list[str]:
+    """The rows that may be meant: all, or those called `variant` with or without their release."""
+    named = [n for n in VARIANTS if variant in (None, n, n.partition("-")[2])]
+    if not named:
+        raise WeightsError(f"no variant {variant!r}; known are {', '.join(VARIANTS)}")
+    return named
 
 
 def _read_safetensors(source: Path) -> checkpoint.Checkpoint:
@@ -92,7 +83,7 @@ def _read_safetensors(source: Path) -> checkpoint.Checkpoint:
         raise WeightsError(f"{source} has class names in its metadata that are not JSON") from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         names = None
-    return checkpoint.Checkpoint(state, tuple(names) if names else None)
+    return checkpoint.Checkpoint(state, tuple(names) if names else None, {})
 
 
 def _folded(source: Path, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -104,12 +95,6 @@ def _folded(source: Path, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarr
         if not np.isfinite(array).all():
             raise WeightsError(f"{source} has weights that are not finite, in {key[:80]}")
     return folded
-
-
-def _class_count(state: Mapping[str, np.ndarray]) -> int:
-    """What the head predicts; COCO's number where there is no head, for the sake of the message."""
-    tensor = state.get("detect.cls_preds.0.weight")
-    return len(COCO) if tensor is None or not tensor.shape else int(tensor.shape[0])
 
 
 def _class_names(

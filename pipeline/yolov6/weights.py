@@ -28,6 +28,8 @@ import numpy as np
 from pipeline.errors import WeightsError
 from pipeline.yolov6.variants import VARIANTS
 
+Shapes = dict[str, tuple[int, ...]]
+
 FORMAT = "vedette.weights/1"
 IMPORT = "run `vedette weights import`"
 
@@ -67,6 +69,11 @@ class _Tensor:
 
 def inspect(path: str | Path) -> WeightsInfo:
     """What the weights file at `path` is, from its header; raises `WeightsError`, one sentence."""
+    return describe(path)[0]
+
+
+def describe(path: str | Path) -> tuple[WeightsInfo, Shapes]:
+    """As `inspect`, and the shapes of the tensors; none of them is read."""
     path = Path(path)
     with _open(path) as file:
         metadata, tensors = _header(path, file)
@@ -75,10 +82,10 @@ def inspect(path: str | Path) -> WeightsInfo:
     variant, classes, input_size = _described(path, metadata)
     if odd := [key for key, tensor in tensors.items() if tensor.dtype != "F32"]:
         raise WeightsError(f"{path} holds {odd[0][:80]} as {tensors[odd[0]].dtype}, not F32")
-    predicted = tensors.get("detect.cls_preds.0.weight")
-    if predicted is None or predicted.shape[:1] != (len(classes),):
+    shapes = shapes_of(tensors)
+    if head_size(shapes)[0] != len(classes):
         raise WeightsError(f"{path} names {len(classes)} classes but its network predicts others")
-    return WeightsInfo(
+    info = WeightsInfo(
         variant=variant,
         classes=classes,
         input_size=input_size,
@@ -86,8 +93,9 @@ def inspect(path: str | Path) -> WeightsInfo:
         digest=digest[:12],
         source_digest=metadata.get("source", ""),
         tensors=len(tensors),
-        parameters=sum(math.prod(tensor.shape) for tensor in tensors.values()),
+        parameters=sum(map(math.prod, shapes.values())),
     )
+    return info, shapes
 
 
 def read(path: str | Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
@@ -118,23 +126,29 @@ def save(path: Path, state: Mapping[str, np.ndarray], description: Mapping[str, 
     _write(path, _serialised(metadata, state))
 
 
-def bins(state: Mapping[str, Any]) -> int:
-    """1 if the head regresses distances, 17 if distributions over 0 … 16: from its shape alone."""
-    tensor = state.get("detect.reg_preds.0.weight")
-    return 1 if tensor is None else max(1, tensor.shape[0] // 4)
+def shapes_of(state: Mapping[str, Any]) -> Shapes:
+    """Of whatever has shapes: arrays, or descriptions of tensors."""
+    return {key: tuple(tensor.shape) for key, tensor in state.items()}
 
 
-def differences(
-    expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
-) -> list[str]:
-    """What keeps a state dict of shapes `found` from being the one `expected`, one phrase each."""
-    phrases = []
+def head_size(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int]:
+    """Classes and bins that the head predicts, from its shapes alone; 0 and 1 without a head.
+
+    Bins are 1 if it regresses distances, 17 if it predicts distributions over 0 … 16.
+    """
+    classes, sides = (shapes.get(f"detect.{kind}_preds.0.weight") for kind in ("cls", "reg"))
+    return classes[0] if classes else 0, max(1, sides[0] // 4) if sides else 1
+
+
+def differences(expected: Shapes, found: Shapes) -> list[tuple[str, str]]:
+    """What keeps shapes `found` from being those `expected`: keys, each with what is wrong."""
+    wrong = []
     for key, shape in expected.items():
         if key not in found:
-            phrases.append(f"{key} is missing")
-        elif tuple(found[key]) != shape:
-            phrases.append(f"{key} is {_size(found[key])} instead of {_size(shape)}")
-    return phrases + [f"{key} has no place in it" for key in found if key not in expected]
+            wrong.append((key, "is missing"))
+        elif found[key] != shape:
+            wrong.append((key, f"is {_size(found[key])} instead of {_size(shape)}"))
+    return wrong + [(key, "has no place in it") for key in found if key not in expected]
 
 
 def open_file(path: Path) -> BufferedReader:

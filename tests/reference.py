@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -40,11 +41,26 @@ def state_of(module: nn.Module) -> dict[str, np.ndarray]:
     return {key: tensor.numpy() for key, tensor in module.state_dict().items()}
 
 
+# A few of every kind; the other goldens are slow.
+_FAST = {
+    *("0.1.0-n", "0.2.x-n_hs", "0.2.x-n_opt", "0.2.x-s_base", "0.2.x-l", "0.3.x-n.distill_ns"),
+    *("0.3.x-s.fuse_ab", "0.4.x-n", "0.4.x-n.dfl", "0.4.x-n.distill_ns", "0.4.x-n.fuse_ab"),
+    *("0.4.x-n6", "0.4.x-n_qa", "0.4.x-s_mbla", "0.4.x-m_base"),
+    *("0.4.x-lite_s", "0.4.x-lite_m", "0.4.x-lite_l"),
+}
+
+
 def golden_names() -> list[str]:
     """All goldens in the shared folder, while tests are collected; none without the folder."""
     root = Path(os.environ.get("VEDETTE_SHARED", Path(__file__).parents[1] / ".." / "shared"))
     files = (root / "yolov6" / "golden").glob("*.manifest.json")
     return sorted(file.name.removesuffix(".manifest.json") for file in files)
+
+
+def goldens() -> list[Any]:
+    """All of them as parameters of a test."""
+    marks = {name: () if name in _FAST else pytest.mark.slow for name in golden_names()}
+    return [pytest.param(name, marks=marks[name]) for name in marks]
 
 
 class Golden:

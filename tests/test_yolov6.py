@@ -20,18 +20,6 @@ from pipeline.yolov6.variants import VARIANTS, Variant, round_channels, scale_re
 from pipeline.yolov6.weights import head_size, shapes_of
 from tests import reference
 
-# A few of every kind; the others are slow.
-FAST = {
-    *("0.1.0-n", "0.2.x-n_hs", "0.2.x-n_opt", "0.2.x-s_base", "0.3.x-n.distill_ns"),
-    *("0.3.x-s.fuse_ab", "0.4.x-n", "0.4.x-n.dfl", "0.4.x-n.distill_ns", "0.4.x-n.fuse_ab"),
-    *("0.4.x-n6", "0.4.x-n_qa", "0.4.x-s_mbla", "0.4.x-lite_s", "0.4.x-lite_m", "0.4.x-lite_l"),
-    *("0.2.x-l", "0.4.x-m_base"),
-}
-GOLDENS = [
-    pytest.param(name, marks=() if name in FAST else pytest.mark.slow)
-    for name in reference.golden_names()
-]
-
 
 def size_of(state: dict[str, np.ndarray]) -> tuple[int, int]:
     return head_size(shapes_of(state))
@@ -68,7 +56,7 @@ def network_of(folder: Path, golden: str) -> tuple[YOLOv6, reference.Golden]:
     return fused_network(data), data
 
 
-@pytest.mark.parametrize("golden", GOLDENS)
+@pytest.mark.parametrize("golden", reference.goldens())
 @torch.inference_mode()
 def test_folded_weights_give_the_numbers_of_the_original(shared: Path, golden: str) -> None:
     data = reference.Golden(shared / "yolov6", golden)

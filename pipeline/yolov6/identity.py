@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from pipeline.errors import WeightsError
 from pipeline.yolov6.names import canonical_names, fused_name
-from pipeline.yolov6.variants import VARIANTS
+from pipeline.yolov6.variants import VARIANTS, Variant
 from pipeline.yolov6.weights import Shapes, differences, head_size
 
 # What the keys below `backbone.stem` say of the mode of training, most telling first.
@@ -28,7 +28,6 @@ _STEMS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("conv.weight", ("repopt",)),
 )
 _RELU_ONLY = ("repvgg", "qarepvggv2", "hyper_search", "repopt")
-_EARLY, _LATE = "neck.reduce_layer0.conv.weight", "neck.reduce_layer0.block.conv.weight"
 _ACTIVATIONS = {"ReLU": "relu", "SiLU": "silu"}
 
 
@@ -51,8 +50,7 @@ def traces(source: object, shapes: Shapes, modules: Mapping[str, str]) -> Traces
     activation = _activation(source, modules)
     if activation is None and modes and all(mode in _RELU_ONLY for mode in modes):
         activation = "relu"
-    late = True if _LATE in shapes else False if _EARLY in shapes else None
-    return Traces(_own_keys(shapes), modes, activation, late)
+    return Traces(_own_keys(shapes), modes, activation, _is_late(shapes))
 
 
 def identify(
@@ -69,10 +67,14 @@ def identify(
         raise WeightsError(
             f"{source} has {traces.activation} for its activation, and {fitting[0]} has {wanted}"
         )
+    if traces.activation is None and len(candidates) > 1:
+        _check_mode(source, alike, traces)
     alike.sort(key=lambda name: _is_unlikely(name, traces))
-    networks = {VARIANTS[name].network: name for name in reversed(alike)}
+    networks: dict[Variant, str] = {}
+    for name in alike:
+        networks.setdefault(VARIANTS[name].network, name)
     if len(networks) > 1:
-        names = ", ".join(reversed(networks.values()))
+        names = ", ".join(networks.values())
         raise WeightsError(f"{source} may be any of {names}: say which by --variant")
     return alike[0]
 
@@ -102,10 +104,27 @@ def _fitting(
     return fitting
 
 
+def _check_mode(source: object, names: Sequence[str], traces: Traces) -> None:
+    """Plain convolutions, where the family has branches, may be followed by any activation."""
+    if traces.modes and not any(VARIANTS[name].mode in traces.modes for name in names):
+        name, modes = names[0], " or ".join(traces.modes)
+        raise WeightsError(
+            f"{source} was trained as {modes}, which {name} is not: if its activation is"
+            f" {VARIANTS[name].activation}, as there, say so by --variant {name}"
+        )
+
+
 def _is_unlikely(name: str, traces: Traces) -> tuple[bool, bool]:
     """False before True: the mode is another, the release is another."""
     mode = bool(traces.modes) and VARIANTS[name].mode not in traces.modes
     return mode, traces.is_late is not None and name.startswith("0.4") != traces.is_late
+
+
+def _is_late(shapes: Shapes) -> bool | None:
+    """All releases wrap the upsampling, 0.4 also every convolution; what wraps neither is ours."""
+    if not any(".upsample_transpose." in key for key in shapes):
+        return None
+    return "neck.reduce_layer0.block.conv.weight" in shapes
 
 
 def _activation(source: object, modules: Mapping[str, str]) -> str | None:

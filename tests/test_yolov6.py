@@ -173,6 +173,27 @@ def test_bfloat16_stays_close_to_float32(shared: Path) -> None:
     assert float((found_scores - scores).abs().mean()) < 0.01
 
 
+@pytest.mark.parametrize("name", ["0.4.x-n", "0.4.x-lite_s"])
+@torch.inference_mode()
+def test_bytes_go_in_as_they_are_where_the_first_kernel_is_divided(name: str) -> None:
+    torch.manual_seed(0)
+    network = YOLOv6(VARIANTS[name], 3).eval()
+    pixels = torch.randint(0, 256, (1, 3, 64, 128)).float()
+    expected = network(pixels / 255)
+
+    network.take_bytes()
+
+    for found, wanted in zip(network(pixels), expected, strict=True):
+        torch.testing.assert_close(found, wanted, atol=1e-3, rtol=1e-4)
+
+
+def test_the_training_form_takes_no_bytes() -> None:
+    variant = VARIANTS["0.4.x-n"]
+
+    with torch.device("meta"), pytest.raises(TypeError, match="fused"):
+        YOLOv6(variant, 3, 1, branches.kit(variant)).take_bytes()
+
+
 @torch.inference_mode()
 def test_a_picture_gives_the_same_alone_and_in_a_batch(shared: Path) -> None:
     network, data = network_of(shared / "yolov6", "0.4.x-lite_s")

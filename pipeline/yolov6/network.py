@@ -21,6 +21,7 @@ from pipeline.yolov6.blocks import (
     SPPF,
     BepC3,
     BiFusion,
+    Conv,
     Kit,
     MBLABlock,
     RepBlock,
@@ -60,6 +61,17 @@ class YOLOv6(nn.Module):
         levels: Sequence[Tensor] = self.neck(self.backbone(images.to(dtype)))
         boxes, scores = self.detect(levels)
         return boxes, scores
+
+    def take_bytes(self) -> None:
+        """From now on images are 0…255: the division by 255 moves into the first kernel.
+
+        To be called once, on a fused network, before it is cast: whole numbers up to 256 are exact
+        in bfloat16, their 255ths are not.
+        """
+        first = next(self.backbone.children())
+        if not isinstance(first, Conv):
+            raise TypeError("only a fused network begins with one convolution")
+        first.weight.data.div_(255)
 
 
 class EfficientRep(nn.Module):

@@ -4,9 +4,11 @@ import io
 import os
 import pickle
 import random
+import sys
 import time
 import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,7 @@ def test_a_checkpoint_has_all_keys_as_float32_and_its_names(shared: Path) -> Non
     floats = [array for array in found.state.values() if array.dtype.kind == "f"]
     assert {array.dtype for array in floats} == {np.dtype(np.float32)}
     assert found.names is None or len(found.names) == 80
+    assert found.modules["backbone.stem"] == "yolov6.layers.common.RepVGGBlock"
 
 
 def test_the_average_is_preferred_over_the_model(tmp_path: Path) -> None:
@@ -201,31 +204,96 @@ def test_a_file_cut_short_anywhere_is_refused(shared: Path, tmp_path: Path) -> N
             checkpoint.read(path)
 
 
-def test_damaged_copies_are_read_or_refused_but_never_crash(tmp_path: Path) -> None:
+@dataclass
+class Watch:
+    """What the interpreter does that reading a checkpoint must not, while it is armed."""
+
+    armed: bool = False
+    seen: list[str] = field(default_factory=list)
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if not self.armed:
+            return
+        writes = event == "open" and set(str(arguments[1])) & set("wax+")
+        if writes or event.startswith(("os.", "subprocess.", "socket.", "import", "ctypes.")):
+            self.seen.append(f"{event} {arguments}"[:200])
+
+
+@pytest.fixture(scope="module")
+def watch() -> Watch:
+    found = Watch()
+    sys.addaudithook(found)  # for good; it does nothing once it is not armed
+    return found
+
+
+def small_checkpoint(path: Path) -> tuple[bytes, dict[str, bytes]]:
+    """Saves a small model to `path`; its pickle, and its storages by their names."""
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
-    path = tmp_path / "x.pt"
     torch.save({"model": model, "epoch": 3}, path)
     with zipfile.ZipFile(path) as file:
-        entry = next(name for name in file.namelist() if name.endswith("data.pkl"))
-        folder = entry.removesuffix("data.pkl")
-        program = file.read(entry)
-        data = {
-            n.removeprefix(f"{folder}data/"): file.read(n) for n in file.namelist() if "/data/" in n
-        }
-    rng = random.Random(20)
-    slowest = 0.0
+        pickled = next(name for name in file.namelist() if name.endswith("data.pkl"))
+        folder = pickled.removesuffix("data.pkl") + "data/"
+        names = [name for name in file.namelist() if name.startswith(folder)]
+        return file.read(pickled), {name.removeprefix(folder): file.read(name) for name in names}
 
-    for _ in range(400):
-        bad = bytearray(program)
-        for _ in range(rng.randint(1, 4)):
-            bad[rng.randrange(len(bad))] = rng.randrange(256)
-        archive(path, bytes(bad), **data)
+
+def damaged(content: bytes, rng: random.Random) -> bytes:
+    """A few bytes changed, or a piece cut out, or one doubled."""
+    bad = bytearray(content)
+    for _ in range(rng.randint(1, 4)):
+        bad[rng.randrange(len(bad))] = rng.randrange(256)
+    if rng.random() < 0.2:
+        start = rng.randrange(len(bad))
+        piece = bad[start : start + rng.randint(1, 64)]
+        bad[start : start + len(piece)] = piece * rng.choice((0, 2))
+    return bytes(bad)
+
+
+def test_damaged_copies_are_read_or_refused_but_never_crash(tmp_path: Path, watch: Watch) -> None:
+    path = tmp_path / "x.pt"
+    program, storages = small_checkpoint(path)
+    whole = path.read_bytes()
+    checkpoint.read(path)  # what is imported at first use is imported
+    rng = random.Random(20)
+    copies, slowest, refused = 10_000, 0.0, 0
+
+    for copy in range(copies):
+        if copy % 3:  # the archive is whole, so that the unpickler sees the damage
+            archive(path, damaged(program, rng), **storages)
+        else:
+            path.write_bytes(damaged(whole, rng))
         start = time.monotonic()
+        watch.armed = True
         try:
             checkpoint.read(path)
         except WeightsError as error:
+            refused += 1
             assert "\n" not in str(error)  # noqa: PT017
+        finally:
+            watch.armed = False
         slowest = max(slowest, time.monotonic() - start)
 
     assert slowest < 1
+    assert refused > copies / 2
+    assert watch.seen == []
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_archive_whose_entries_share_their_bytes_is_refused(tmp_path: Path) -> None:
+    """The zip bomb that needs no compression: a thousand names for one piece of the file."""
+    path = archive(tmp_path / "x.pt", pickle.dumps({}, protocol=2), **{"0": bytes(100_000)})
+    content = path.read_bytes()
+    start = content.index(b"PK\x01\x02")
+    end = content.index(b"PK\x05\x06")
+    entries = content[start:end]
+    last = entries[entries.rindex(b"PK\x01\x02") :]
+    many = entries + b"".join(
+        last.replace(b"model/data/0", f"model/data/{i}".encode()) for i in range(1, 10)
+    )
+    tail = bytearray(content[end:])
+    tail[8:12] = (11).to_bytes(2, "little") * 2
+    tail[12:16] = len(many).to_bytes(4, "little")
+    path.write_bytes(content[:start] + many + bytes(tail))
+
+    with pytest.raises(WeightsError, match=r"claims to hold more than its own size|not a whole"):
+        checkpoint.read(path)

@@ -48,6 +48,7 @@ _PROTOCOL_2 = (
     " BINGET LONG_BINGET BINPUT LONG_BINPUT GLOBAL REDUCE NEWOBJ BUILD BINPERSID"
 )
 _OPCODES = frozenset(_PROTOCOL_2.split())
+_NAMES = {ord(opcode.code): opcode.name for opcode in pickletools.opcodes}
 # What a wrong program makes the unpickler raise: bad operands, an empty stack, no such memo.
 _BROKEN = (
     pickle.UnpicklingError,
@@ -144,9 +145,6 @@ class _Archive:
         if self._entries[self._pickle].file_size > _MAX_PICKLE:
             raise WeightsError(f"{self._path} has a pickle of more than {_MAX_PICKLE >> 20} MB")
         program = self._archive.read(self._pickle)
-        for opcode, _, _ in pickletools.genops(program):
-            if opcode.name not in _OPCODES:
-                raise WeightsError(f"{self._path} uses the pickle opcode {opcode.name}: refused")
         return _Unpickler(self._path, program, self._storage).load()
 
     def _storage(self, name: str, key: str, count: int) -> np.ndarray:
@@ -171,10 +169,21 @@ class _StorageType(str):
     __slots__ = ()
 
 
+class _Opcodes(dict[int, Callable[[Any], None]]):
+    """What each opcode does; one that `torch.save` does not write is refused."""
+
+    def __missing__(self, code: int) -> Callable[[Any], None]:
+        return lambda unpickler: unpickler.refuse(_NAMES.get(code, f"0x{code:02x}"))
+
+
 # The one in Python: the one in C reserves memory for a memo as large as the pickle says.
 class _Unpickler(pickle._Unpickler):
     stack: list[Any]
-    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined, unused-ignore]
+    dispatch: ClassVar[dict[int, Any]] = _Opcodes(
+        (code, action)
+        for code, action in pickle._Unpickler.dispatch.items()  # type: ignore[attr-defined, unused-ignore]
+        if _NAMES[code] in _OPCODES
+    )
 
     def __init__(
         self, path: Path, program: bytes, storage: Callable[[str, str, int], np.ndarray]
@@ -182,6 +191,9 @@ class _Unpickler(pickle._Unpickler):
         super().__init__(io.BytesIO(program))
         self._path = path
         self._read_storage = storage
+
+    def refuse(self, opcode: str) -> None:
+        raise WeightsError(f"{self._path} uses the pickle opcode {opcode}: refused")
 
     def find_class(self, module: str, name: str, /) -> Any:
         """What a name in the pickle stands for; all but these are refused."""

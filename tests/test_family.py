@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
+from benchmarks import folding
 from pipeline.errors import WeightsError
 from pipeline.yolov6 import branches, load
 from pipeline.yolov6.identity import identify, traces
@@ -195,3 +196,24 @@ def test_what_fits_nothing_is_refused_with_the_files_own_key(
 
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "x.safetensors").exists()
+
+
+@pytest.mark.parametrize("golden", reference.goldens())
+def test_the_benchmark_measures_heads_as_they_were_published(shared: Path, golden: str) -> None:
+    data = reference.Golden(shared / "yolov6", golden)
+    name = data.variant_name.replace("0.3", "0.4")
+
+    if golden == data.variant_name:  # a plain head
+        assert folding.bins(name) == head_size(shapes_of(canonical(data.outline())))[1]
+
+
+def test_published_precision_is_told_of_variants_there_are() -> None:
+    assert folding.PUBLISHED.keys() <= VARIANTS.keys()
+
+
+def test_both_forms_of_a_variant_are_measured() -> None:
+    figures = folding.measure("0.4.x-lite_s", seconds=0)
+
+    assert figures.side == 320
+    assert figures.flops / 1e9 == pytest.approx(0.543, abs=1e-3)
+    assert min(figures.training, figures.fused) > 0

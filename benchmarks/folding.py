@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.yolov6 import branches
@@ -77,9 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def measure(name: str, seconds: float) -> Figures:
     """Both forms of one variant, with the same random weights, in turns."""
     variant = VARIANTS[name]
-    training, fused = _both(variant, bins(name))
     side = 320 if variant.head == "LiteHead" else 640
     images = torch.rand(1, 3, side, side).contiguous(memory_format=torch.channels_last)
+    training, fused = _both(variant, bins(name), images)
     _check(training(images), fused(images))
     with FlopCounterMode(display=False) as counter:
         fused(images)
@@ -104,9 +104,10 @@ def bins(name: str) -> int:
     return 17 if distributions != (name in _OTHERWISE) else 1
 
 
-def _both(variant: Variant, bins: int) -> tuple[YOLOv6, YOLOv6]:
+def _both(variant: Variant, bins: int, images: Tensor) -> tuple[YOLOv6, YOLOv6]:
     size = CLASSES, bins
-    training = YOLOv6(variant, *size, branches.kit(variant)).eval()
+    training = YOLOv6(variant, *size, branches.kit(variant))
+    _settle(training, images)
     state = fold({key: tensor.numpy() for key, tensor in training.state_dict().items()})
     with torch.device("meta"):
         fused = YOLOv6(variant, *size)
@@ -117,8 +118,18 @@ def _both(variant: Variant, bins: int) -> tuple[YOLOv6, YOLOv6]:
     return training, fused.eval()
 
 
+def _settle(network: YOLOv6, images: Tensor) -> None:
+    """Statistics of these images, so that random weights give numbers of an ordinary size."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    network.train()
+    network(images)
+    network.eval()
+
+
 def _check(training: tuple[Tensor, Tensor], fused: tuple[Tensor, Tensor]) -> None:
-    """To a thousandth of the largest: random weights make numbers that trained ones do not."""
+    """To a thousandth of the largest value."""
     for expected, found in zip(training, fused, strict=True):
         worst = (found - expected).abs().max() / expected.abs().max()
         if worst > 1e-3:

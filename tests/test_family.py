@@ -97,6 +97,15 @@ def test_modules_that_no_member_of_the_family_has_are_refused(
         identify("x.pt", folded, list(VARIANTS), traces("x.pt", own, modules))
 
 
+def test_our_own_training_form_tells_no_more_than_the_original(shared: Path) -> None:
+    variant = VARIANTS["0.4.x-l"]
+    with torch.device("meta"):
+        own = shapes_of(YOLOv6(variant, 3, 17, branches.kit(variant)).state_dict())
+
+    with pytest.raises(WeightsError, match=r"may be any of 0\.4\.x-l, 0\.4\.x-l_base:"):
+        identify("x.pt", shapes(variant, 3, 17), list(VARIANTS), traces("x.pt", own, {}))
+
+
 def test_plain_convolutions_where_the_family_has_branches_need_the_callers_word() -> None:
     folded = shapes(VARIANTS["0.4.x-m"], 80, 17)
     seen = traces("x.pt", {"backbone.stem.block.conv.weight": (48, 3, 3, 3)}, {})

@@ -15,19 +15,19 @@ from dataclasses import dataclass
 
 from pipeline.errors import WeightsError
 from pipeline.yolov6.names import canonical_names, fused_name
-from pipeline.yolov6.variants import VARIANTS, Variant
+from pipeline.yolov6.variants import VARIANTS, Variant, activation_of
 from pipeline.yolov6.weights import Shapes, differences, head_size
 
-# What the keys below `backbone.stem` say of the mode of training, most telling first.
+# What the keys below `backbone.stem` say of the mode of training, likeliest first. (The last is
+# RepOpt's in official files, and in our own training form that of every plain convolution.)
 _STEMS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("rbr_1x1.conv.weight", ("repvgg",)),
     ("rbr_1x1.weight", ("qarepvggv2",)),
     ("rbr_reparam.weight", ("repvgg", "qarepvggv2")),
     ("scale_conv.weight", ("hyper_search",)),
-    ("block.conv.weight", ("conv_relu", "conv_silu")),
-    ("conv.weight", ("repopt",)),
+    ("block.conv.weight", ("conv_silu", "conv_relu")),
+    ("conv.weight", ("repopt", "conv_silu", "conv_relu")),
 )
-_RELU_ONLY = ("repvgg", "qarepvggv2", "hyper_search", "repopt")
 _ACTIVATIONS = {"ReLU": "relu", "SiLU": "silu"}
 
 
@@ -48,8 +48,9 @@ def traces(source: object, shapes: Shapes, modules: Mapping[str, str]) -> Traces
     """
     modes = next((modes for key, modes in _STEMS if f"backbone.stem.{key}" in shapes), ())
     activation = _activation(source, modules)
-    if activation is None and modes and all(mode in _RELU_ONLY for mode in modes):
-        activation = "relu"
+    possible = {activation_of(mode) for mode in modes}
+    if activation is None and len(possible) == 1:
+        (activation,) = possible
     return Traces(_own_keys(shapes), modes, activation, _is_late(shapes))
 
 
@@ -114,10 +115,11 @@ def _check_mode(source: object, names: Sequence[str], traces: Traces) -> None:
         )
 
 
-def _is_unlikely(name: str, traces: Traces) -> tuple[bool, bool]:
-    """False before True: the mode is another, the release is another."""
-    mode = bool(traces.modes) and VARIANTS[name].mode not in traces.modes
-    return mode, traces.is_late is not None and name.startswith("0.4") != traces.is_late
+def _is_unlikely(name: str, traces: Traces) -> tuple[int, bool]:
+    """Small before large: how far the mode is from the likeliest, and whether the release is."""
+    modes, mode = traces.modes, VARIANTS[name].mode
+    distance = modes.index(mode) if mode in modes else len(modes)
+    return distance, traces.is_late is not None and name.startswith("0.4") != traces.is_late
 
 
 def _is_late(shapes: Shapes) -> bool | None:

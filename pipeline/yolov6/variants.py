@@ -41,13 +41,18 @@ class Variant:
 
     @property
     def activation(self) -> str:
-        """What follows the convolutions that the mode decides over."""
-        return "silu" if self.mode == "conv_silu" else "relu"
+        """What follows the convolutions that the mode decides over: relu or silu."""
+        return activation_of(self.mode)
 
     @property
     def network(self) -> Variant:
         """The row without what does not matter once folded; equal for equal networks."""
         return replace(self, mode=self.activation)
+
+
+def activation_of(mode: str) -> str:
+    """All blocks with branches have ReLU, and so has RepOpt's."""
+    return "silu" if mode == "conv_silu" else "relu"
 
 
 def scale_channels(base: int, width: float) -> int:

@@ -34,8 +34,7 @@ def loaded(network: YOLOv6, state: dict[str, np.ndarray]) -> YOLOv6:
     return network.eval().requires_grad_(False)
 
 
-def fused_network(data: reference.Golden) -> YOLOv6:
-    state = fold(data.training_state())
+def fused_network(data: reference.Golden, state: dict[str, np.ndarray]) -> YOLOv6:
     with torch.device("meta"):
         network = YOLOv6(data.variant, *size_of(state))
     return loaded(network, state)
@@ -53,20 +52,22 @@ def training_network(data: reference.Golden) -> YOLOv6:
 def network_of(folder: Path, golden: str) -> tuple[YOLOv6, reference.Golden]:
     """The network of a golden file, from its training form through folding; for small ones."""
     data = reference.Golden(folder, golden)
-    return fused_network(data), data
+    return fused_network(data, fold(data.training_state())), data
 
 
 @pytest.mark.parametrize("golden", reference.goldens())
 @torch.inference_mode()
 def test_folded_weights_give_the_numbers_of_the_original(shared: Path, golden: str) -> None:
     data = reference.Golden(shared / "yolov6", golden)
-    network = fused_network(data)
+    state = fold(data.training_state())
+    network = fused_network(data, state)
     raw = keep_raw(network)
 
     boxes, scores = network(data.images())
 
     assert_rows(boxes, scores, data)
     assert_sums(boxes, raw, data)
+    assert_deployed(state, data)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,35 @@ def assert_sums(boxes: Tensor, raw: list[Tensor], data: reference.Golden) -> Non
         assert difference[:, 4:].max() <= probability
 
 
-@pytest.mark.parametrize("golden", reference.golden_names())
+def assert_deployed(state: dict[str, np.ndarray], data: reference.Golden) -> None:
+    """What the original folds has the sums that ours has; some BatchNorms it leaves."""
+    sums = dict(zip(data.manifest["deploy"], data.arrays["deploy_sum"], strict=True))
+    names = canonical_names(sums)
+    blocks = {name: fused_name(name).rpartition(".")[0] for name in names.values()}
+    left = {block for name, block in blocks.items() if ".bn." in name or ".scale_" in name}
+    checked = 0
+    for key, name in names.items():
+        if blocks[name] not in left:
+            total, magnitude = sums[key]
+            difference = state[fused_name(name)].sum(dtype=np.float64) - total
+            assert abs(difference) <= 1e-5 * magnitude, key
+            checked += 1
+    assert checked > len(state) / 5
+
+
+@pytest.mark.parametrize("golden", reference.goldens())
+def test_the_form_that_the_original_deploys_is_known(shared: Path, golden: str) -> None:
+    data = reference.Golden(shared / "yolov6", golden)
+
+    names = {fused_name(name) for name in canonical_names(data.manifest["deploy"]).values()}
+
+    expected = shapes(data.variant, *size_of(canonical(data.outline())))
+    assert {key for key in names if not key.endswith(".bias")} == {
+        key for key in expected if not key.endswith(".bias")
+    }
+
+
+@pytest.mark.parametrize("golden", reference.goldens())
 def test_a_network_is_as_large_and_as_costly_as_the_original(shared: Path, golden: str) -> None:
     data = reference.Golden(shared / "yolov6", golden)
     with torch.device("meta"), torch.inference_mode():

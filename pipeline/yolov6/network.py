@@ -12,6 +12,7 @@ C2, C3 … are feature maps of the backbone at strides 4, 8 …, P3, P4 … thos
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -158,8 +159,12 @@ class RepBiFPAN(RepPAN):
     joint, joint_name = BiFusion, "Bifusion"  # type: ignore[assignment]
 
 
+@lru_cache(maxsize=256)
 def shapes(variant: Variant, classes: int, bins: int = 1) -> dict[str, tuple[int, ...]]:
-    """The keys of a fused network's state dict and each tensor's shape; allocates nothing."""
+    """The keys of a fused network's state dict and each tensor's shape; allocates nothing.
+
+    The same dict each time, so that trying a file against the whole table is cheap.
+    """
     with torch.device("meta"):
         network = YOLOv6(variant, classes, bins)
     return {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}

@@ -20,12 +20,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from pipeline.errors import ConfigError
 from pipeline.letterbox import Letterbox
 from pipeline.messages import Detections
 from pipeline.yolov6 import load
+from pipeline.yolov6.network import YOLOv6
 from pipeline.yolov6.nms import select
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -113,7 +113,7 @@ class Runner:
 
     def __init__(
         self,
-        network: nn.Module,
+        network: YOLOv6,
         plan: Plan,
         *,
         input_size: tuple[int, int],
@@ -126,6 +126,7 @@ class Runner:
         self._max_detections = max_detections
         self._multi_label = multi_label
         self._dtype = PRECISIONS[plan.precision]
+        network.take_bytes()  # the runner owns it from here on
         network = network.to(plan.device, self._dtype)
         self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -203,7 +204,7 @@ class Runner:
 
     def _detect(self, staging: Staging, thresholds: Sequence[Thresholds]) -> list[Found]:
         pixels = staging.tensor[: len(thresholds)].to(self.plan.device, non_blocking=True)
-        images = pixels.permute(0, 3, 1, 2).to(self._dtype).div_(255)  # [B, 3, H, W]
+        images = pixels.permute(0, 3, 1, 2).to(self._dtype)  # [B, 3, H, W], 0 … 255
         boxes, scores = self._network(images)
         kept = select(
             boxes,

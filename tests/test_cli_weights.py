@@ -18,7 +18,7 @@ from pipeline.errors import VedetteError
 from pipeline.yolov6 import weights
 from pipeline.yolov6.network import YOLOv6
 from pipeline.yolov6.variants import VARIANTS
-from tests import reference
+from tests import reference, runs
 from workers import weights as commands
 from workers.cli import main
 
@@ -301,3 +301,15 @@ def test_a_server_that_cannot_prove_its_name_is_not_believed(
 def test_fetch_goes_over_https_alone(tmp_path: Path) -> None:
     with pytest.raises(VedetteError, match="is not https"):
         commands.fetch("0.4.x-n", tmp_path / "x.safetensors", release="http://127.0.0.1:9/")
+
+
+def test_a_reader_of_a_list_may_leave_early() -> None:
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{runs.VEDETTE} weights list | head -n 1"],
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 0
+    assert done.stdout.startswith("variant")
+    assert done.stderr == ""

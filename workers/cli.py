@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -56,6 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except VedetteError as error:
         print(error, file=sys.stderr)
         sys.exit(1)
+    except BrokenPipeError:
+        # Whoever read has seen enough. What is left would be flushed, and complained about, later.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(code)

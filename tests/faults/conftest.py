@@ -1,0 +1,37 @@
+"""The clips of the suite, and its table at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from tests import media
+from tests.faults import table
+from tests.faults.stage import Clip, Clips, Stage, stage
+
+Make = Callable[..., AbstractContextManager[Stage]]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if table.ROWS:
+        terminalreporter.section(f"faults (seed {table.SEED})")
+        for line in table.lines():
+            terminalreporter.write_line(line)
+        table.write()
+
+
+@pytest.fixture(scope="session")
+def clips(shared: Path, lite_s: Path, tmp_path_factory: pytest.TempPathFactory) -> Clips:
+    """The file is a real one, 377 frames; the live camera's is 8 s at 25 frames a second."""
+    gate = tmp_path_factory.mktemp("clips") / "gate.mp4"
+    media.encode(gate, frames=200, size=(320, 192), draw=media.bars, rate=25)
+    return Clips(Clip(shared / "media" / "car-detection.mp4", 377), Clip(gate, 200), lite_s)
+
+
+@pytest.fixture
+def make_stage(tmp_path: Path, clips: Clips, _server_binary: str) -> Make:
+    """`with make_stage("R03 …", *options) as stage`."""
+    return lambda row, *options: stage(row, tmp_path, clips, *options)

@@ -1,0 +1,71 @@
+"""One line for each fault: what the checker found, how long it took, what left the window."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.faults.checker import Findings
+from tests.faults.schedule import SEED
+
+HEAD = (
+    "fault", "published", "missing", "duplicate", "out of order", "recovery s", "unaccounted",
+    "dropped, as the messages say",
+)  # fmt: skip
+ROWS: list[Row] = []
+
+
+@dataclass(frozen=True)
+class Row:
+    """A fault and what came of it; `remark` is a figure of its own."""
+
+    fault: str
+    findings: Findings
+    recovery: float | None
+    remark: str = ""
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        found = self.findings
+        dropped = ", ".join(
+            f"{count:,} {reason}" for reason, count in sorted(found.dropped.items())
+        )
+        return (
+            self.fault,
+            f"{found.published:,}",
+            str(found.missing),
+            str(found.duplicate),
+            str(found.disordered),
+            "-" if self.recovery is None else f"{self.recovery:.1f}",
+            str(found.unaccounted),
+            "; ".join(filter(None, (dropped, self.remark))) or "-",
+        )
+
+
+def add(fault: str, findings: Findings, recovery: float | None = None, remark: str = "") -> None:
+    """Puts a row into the table, and fails where something is not 0 that must be."""
+    row = Row(fault, findings, recovery, remark)
+    ROWS.append(row)
+    print(" | ".join(row.cells))
+    assert findings.wrong == (0, 0, 0, 0), f"{fault}: {findings}"
+
+
+def lines() -> list[str]:
+    """The table in Markdown, in the order of the faults' names."""
+    rows = [HEAD, *(row.cells for row in sorted(ROWS, key=lambda row: row.fault))]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
+    drawn = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in rows
+    ]
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return [drawn[0], rule, *drawn[1:]]
+
+
+def write() -> None:
+    """Into the file that `VEDETTE_FAULT_TABLE` names, if it names one."""
+    path = os.environ.get("VEDETTE_FAULT_TABLE")
+    if path:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text("\n".join([f"Seed {SEED}.", "", *lines(), ""]))

@@ -133,13 +133,16 @@ class Slots:
         return cls(fd, bell, geometry)
 
     def close(self) -> None:
-        """Unmaps the file and closes its descriptors; arrays into `pixels` must be gone by now."""
+        """Unmaps the file and closes its descriptors, once; no array into `pixels` is left."""
+        if self.fd < 0:
+            return
         self.pixels = np.empty((0, 0, 0, 3), np.uint8)
         self._words.release()
         with contextlib.suppress(BufferError):
             self._memory.close()
         os.close(self.fd)
         os.close(self.bell)
+        self.fd = self.bell = -1  # the numbers are somebody else's from here on
 
     # ── ingest ────────────────────────────────────────────────────────────────────────────────
 

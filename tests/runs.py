@@ -84,12 +84,12 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(folder: Path, config: Path) -> Iterator[Running]:
+def running(folder: Path, config: Path, *options: str) -> Iterator[Running]:
     """`vedette run`, going on; killed at the end if the test has not ended it."""
     log = folder / "run.log"
     with log.open("w") as stderr:
         process = subprocess.Popen(
-            [VEDETTE, "run", str(config)],
+            [VEDETTE, "run", str(config), *options],
             env=environment(folder),
             stdin=subprocess.DEVNULL,
             stderr=stderr,

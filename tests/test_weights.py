@@ -305,7 +305,7 @@ def test_wrong_calls_are_refused(saved: Path, tmp_path: Path) -> None:
         ("x.safetensors", {"variant": "0.4.x-n"}, "closest is 0.4.x-n"),
         ("x.safetensors", {"names": names}, "has 1 names; .* predicts 3 classes"),
         ("x.safetensors", {"names": tmp_path / "no"}, "cannot be read"),
-        ("no/x.safetensors", {}, "cannot be written"),
+        ("names.txt/x.safetensors", {}, "cannot be written"),
     ):
         with pytest.raises(WeightsError, match=phrase):
             import_weights(saved, tmp_path / output, **options)  # type: ignore[arg-type]

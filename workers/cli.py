@@ -67,7 +67,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 @app.command
-def run(file: Path, /, *, again: Annotated[bool, _flag] = False) -> int:
+def run(
+    file: Path,
+    /,
+    *,
+    again: Annotated[bool, _flag] = False,
+    restart: Annotated[bool, _flag] = False,
+) -> int:
     """Run the pipeline of a config file until its sources end, or SIGTERM.
 
     Parameters
@@ -76,10 +82,12 @@ def run(file: Path, /, *, again: Annotated[bool, _flag] = False) -> int:
         The config file.
     again
         Publish files anew that have been published already.
+    restart
+        Start workers that die again, rather than end the run (experimental).
     """
     from workers.run import run as run_file
 
-    return run_file(file, again=again)
+    return run_file(file, again=again, restart=restart)
 
 
 @app.command

@@ -8,10 +8,10 @@ to its first frame that nobody holds, a live camera goes on where it is.
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 import select
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -25,6 +25,8 @@ from pipeline.sources import Picture, open_source
 from pipeline.thinning import Rate, StreamClock
 from workers import control
 from workers.waiting import receive
+
+_BLOCK = 1 << 22  # bytes of a file between two looks at the control socket
 
 
 def run(channel: Channel) -> None:
@@ -71,6 +73,12 @@ class Link:
             self._obey()
         return self.interrupted
 
+    def is_called(self) -> bool:
+        """Whether the supervisor has said something that was not heard yet."""
+        poller = select.poll()
+        poller.register(self._channel, select.POLLIN)
+        return bool(poller.poll(0))
+
     def send(self, message: Message) -> bool:
         """Whether it went to infer; False when infer is gone, or the supervisor interrupts."""
         while self._out is not None:
@@ -97,7 +105,8 @@ class Link:
             case control.Stop():
                 self.stopped = True
             case control.Identify():
-                self._channel.send(control.Identified(identify(message.url)))
+                digest = identify(message.url, self.is_called)
+                self._channel.send(control.Identified(digest))
             case control.IngestCamera():
                 self._join(message, descriptors)
 
@@ -276,11 +285,16 @@ def serve(link: Link) -> None:
     session.end(reason, complete=complete, fault=fault)
 
 
-def identify(url: str) -> str | None:
-    """Size and sha-256 of a file; None for one that cannot be read."""
+def identify(url: str, called: Callable[[], bool] = lambda: False) -> str | None:
+    """Size and sha-256 of a file; None for one that cannot be read, or when `called` away."""
+    digest, size = hashlib.sha256(), 0
     try:
         with Path(url).open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            return f"{size}:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+            while block := file.read(_BLOCK):
+                if called():
+                    return None
+                digest.update(block)
+                size += len(block)
     except OSError:
         return None
+    return f"{size}:{digest.hexdigest()}"

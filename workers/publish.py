@@ -95,7 +95,8 @@ class Reader:
         if camera is None:
             camera = Camera(settings, self._stream_of(settings), self._model_of(settings))
             self._cameras[settings.camera] = camera
-        camera.settings, camera.receiving = settings, None
+        camera.settings = settings
+        self._stop_receiving(camera)
         if settings.live and settings.session_over:
             self._close_session(camera)
         standing = camera.standing
@@ -131,7 +132,8 @@ class Reader:
         if camera is None or camera.settings.generation != message.generation:
             slots.close()
             return
-        camera.receiving = slots
+        # Two mappings: the writer closes its own when it lets go of the camera.
+        camera.receiving = Slots.attach(os.dup(memory), os.dup(bell), message.geometry)
         self._writer.put(Move(camera, slots))
 
     def _stream_of(self, settings: control.PublishCamera) -> Stream:
@@ -180,8 +182,14 @@ class Reader:
 
     def _end(self, camera: Camera, ended: Ended) -> None:
         del self._cameras[ended.camera]
+        self._stop_receiving(camera)
         event = ended_message(ended, since=time.time(), last_id=None)
         self._writer.put(Take(camera, event, ended))
+
+    def _stop_receiving(self, camera: Camera) -> None:
+        if camera.receiving is not None:
+            camera.receiving.close()
+            camera.receiving = None
 
     def _leave_infer(self) -> None:
         if self._data is not None:

@@ -25,7 +25,8 @@ from pipeline.messages import Message, encode
 from workers import control
 from workers.process import HUNG_UP
 
-_LAST_SECONDS = 2.0  # from a worker's last word, or from when it stopped reading, to its end
+_LAST_SECONDS = 2.0  # from a worker's last word to its end
+_EXIT_SECONDS = 10.0  # from when it let go of its socket: leaving torch takes its time
 
 
 @dataclass(slots=True, eq=False)
@@ -41,6 +42,7 @@ class Worker:
     failure: control.Failed | None = None  # its own last word
     heard: bool = True  # its control socket is still open
     overdue_at: float | None = None  # it has said its last word, and is killed if it stays
+    was_overdue: bool = False  # that was done
 
     def __str__(self) -> str:
         label = self.role if self.role == self.name else f"{self.role} of {self.name}"
@@ -163,6 +165,7 @@ class Supervisor:
         for worker in self.workers:
             if worker.overdue_at is not None and time.monotonic() > worker.overdue_at:
                 worker.process.kill()
+                worker.was_overdue = True
         while self._signals:
             yield Signalled(signal.Signals(self._signals.pop(0)).name)
 
@@ -193,7 +196,7 @@ class Supervisor:
     def _stop_hearing(self, worker: Worker) -> None:
         if worker.heard:
             worker.heard = False
-            worker.overdue_at = time.monotonic() + _LAST_SECONDS
+            worker.overdue_at = time.monotonic() + _EXIT_SECONDS
             self._selector.unregister(worker.channel)
 
     def _forget(self, worker: Worker) -> None:

@@ -44,6 +44,7 @@ class Options:
     """What a run is told beside its plan."""
 
     again: bool = False  # publish files anew, also those that are done
+    restart: bool = False  # start workers that die again, rather than end the run
     spool: str | None = None  # a folder for live records that wait for Redis
     tend: Callable[[], str | None] = lambda: None  # called every tick; what it says is said on
 
@@ -135,12 +136,15 @@ class Run:
         return self._supervisor.start("publish", "publish", settings=settings)
 
     def _start_camera(self, camera: Camera) -> CameraRun:
-        run = CameraRun(camera, self._supervisor.start("ingest", camera.id))
-        if camera.is_live or camera.loop:
-            run.identified = True  # like no other job
-        elif run.worker is not None:
-            run.worker.send(control.Identify(camera.url.get_secret_value()))
-        return run
+        unlike_any_job = camera.is_live or camera.loop
+        worker = self._start_ingest(camera, identify=not unlike_any_job)
+        return CameraRun(camera, worker, identified=unlike_any_job)
+
+    def _start_ingest(self, camera: Camera, *, identify: bool) -> Worker:
+        worker = self._supervisor.start("ingest", camera.id)
+        if identify:
+            worker.send(control.Identify(camera.url.get_secret_value()))
+        return worker
 
     def _join(self) -> None:
         """A new data socket from infer to publish."""
@@ -159,7 +163,8 @@ class Run:
             if self._stopping:
                 continue
             if role == "ingest":
-                self._camera(name).worker = self._supervisor.start(role, name)
+                camera = self._camera(name)
+                camera.worker = self._start_ingest(camera.config, identify=not camera.identified)
                 continue
             if role == "infer":
                 self._infer = self._start_infer()
@@ -339,13 +344,13 @@ class Run:
 
     def _mourn(self, death: Died) -> None:
         worker, name = death.worker, (death.worker.role, death.worker.name)
-        if death.cause is None or (self._leaving and death.hung_up):
+        at_the_door = death.hung_up or worker.was_overdue
+        if death.cause is None or (self._leaving and at_the_door):
             return
-        if self._stopping:
-            self._lose(worker, death.cause)
+        if self._stopping or not self._options.restart:
+            self._lose(worker, death)
         elif worker.failure is not None and name not in self._seen_up:
-            self._usage = worker.failure.usage
-            self._lose(worker, death.cause)  # it cannot be started, and would fail again
+            self._lose(worker, death)  # it cannot be started, and would fail again
         else:
             now = time.monotonic()
             wait = self._restarts.setdefault(name, Restarts()).wait(now)
@@ -367,13 +372,14 @@ class Run:
         for camera in self.cameras:
             camera.begin_anew()
 
-    def _lose(self, worker: Worker, cause: str) -> None:
+    def _lose(self, worker: Worker, death: Died) -> None:
         """A worker is gone for good: the run ends."""
-        self._problems.append(f"{worker} {cause}")
-        self._out.say(f"{worker} {cause}; the run ends")
-        if worker.role == "ingest":
+        self._usage = worker.failure is not None and worker.failure.usage
+        self._problems.append(f"{worker} {death.cause}")
+        self._out.say(f"{worker} {death.cause}; the run ends")
+        camera = self._camera(worker.name) if worker.role == "ingest" else None
+        if camera is not None and camera.finished is None:
             reason = "its process died"
-            camera = self._camera(worker.name)
             camera.finished = control.Finished(worker.name, 0, False, "us", reason)
         if not self._stopping:
             self._wind_down(FAILED_SECONDS)

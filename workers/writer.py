@@ -33,14 +33,15 @@ class Pause:
     def __init__(self) -> None:
         self.until = 0.0  # monotonic seconds
         self.complaint: str | None = None
+        self._is_slow = False  # what was complained about needs a person
         self._waits = _backoff()
 
     def extend(self, error: SinkUnavailable) -> bool:
         """Puts the next attempt off; whether the reason is news."""
         self.until = time.monotonic() + (error.retry_after or next(self._waits))
-        news = self.complaint is None or (
-            error.retry_after is None and self.complaint != str(error)
-        )
+        was_slow, self._is_slow = self._is_slow, error.retry_after is not None
+        repeats = was_slow and self._is_slow  # the seconds in its text are no news
+        news = self.complaint is None or (self.complaint != str(error) and not repeats)
         self.complaint = str(error)
         return news
 
@@ -72,6 +73,7 @@ class Camera:
     slots: Slots | None = None  # of the generation that is counted: the writer's
     confirmed: int = 0  # frames that Redis confirmed while none was
     ended: Ended | None = None
+    gone: bool = False  # let go of: whatever still comes is too late
     pause: Pause = field(default_factory=Pause)
 
 
@@ -196,14 +198,19 @@ class Writer:
         return max(self._pause.until, min(camera.pause.until for camera in self._busy.values()))
 
     def _accept(self, work: Work | None) -> bool:
+        if work is None:
+            return False
+        if work.camera.gone:
+            if isinstance(work, Move):
+                work.slots.close()
+            return True
         match work:
-            case None:
-                return False
             case Open(camera=camera):
                 self._opening[camera.settings.camera] = work
                 if camera not in self._cameras:
                     self._cameras.append(camera)
-                if camera.settings.live and not work.settings.resume:
+                known = work.standing.session is not None or not work.settings.resume
+                if camera.settings.live and known:
                     self._say_standing(work)  # a live camera needs nothing from Redis to begin
             case Move(camera=camera, slots=slots):
                 self._move(camera, slots)
@@ -310,6 +317,7 @@ class Writer:
         self._tell(control.Finished(camera.settings.camera, 0, False, "us", reason))
 
     def _let_go(self, camera: Camera) -> None:
+        camera.gone = True
         name = camera.settings.camera
         self._busy.pop(name, None)
         self._opening.pop(name, None)

@@ -60,8 +60,10 @@ def to_fields(job: Job, position: Position) -> tuple[str, ...]:
 
 
 def _is_same(job: Job, stored: dict[str, str]) -> bool:
-    same = job.digest is not None and stored.get("job") == job.digest
-    return same and (not job.again or stored.get("run") == job.run)
+    same_run = stored.get("run") == job.run
+    if job.digest is None or job.again:
+        return same_run and stored.get("job") == (job.digest or "")
+    return stored.get("job") == job.digest
 
 
 def _read(stored: dict[str, str]) -> Position | None:

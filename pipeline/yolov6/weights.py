@@ -259,6 +259,7 @@ def _serialised(metadata: Mapping[str, str], state: Mapping[str, np.ndarray]) ->
 def _write(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file:
             file.write(data)
             file.flush()

@@ -14,7 +14,7 @@ MEDIA := $(or $(VEDETTE_SHARED),../shared)/media
 BENCH_CLIP = $(or $(firstword $(CLIPS)),$(firstword $(wildcard $(MEDIA)/*.mp4)),build/demo/gate.mp4)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format bench lock
+.PHONY: help setup demo test test-slow faults lint format bench lock
 
 help: ## what each door does
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -38,6 +38,9 @@ test: lint ## lint, then every test but the slow ones
 
 test-slow: setup ## the tests that take minutes (none: fine)
 	$(BIN)/pytest -m slow --timeout 1800 || [ $$? -eq 5 ]
+
+faults: setup ## the fault suite whole, its table into build/faults.md (VEDETTE_FAULT_SEED=n)
+	VEDETTE_FAULT_TABLE=build/faults.md $(BIN)/pytest tests/faults -m "slow or not slow" --timeout 400
 
 lint: setup ## formatting, rules, types, who may import whom
 	$(BIN)/ruff format --check .

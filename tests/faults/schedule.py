@@ -18,8 +18,8 @@ class Schedule:
     def __init__(self, row: str, seed: int = SEED) -> None:
         self.random = Random(f"{seed}:{row}")
 
-    def entries(self, least: int = 10, most: int = 60) -> int:
-        """How many entries both streams have when it strikes."""
+    def entries(self, least: int = 5, most: int = 30) -> int:
+        """How many entries both streams have when it strikes: the file must not be done by then."""
         return self.random.randint(least, most)
 
     def seconds(self, least: float, most: float) -> float:

@@ -16,9 +16,9 @@ from tests.faults.conftest import Make
 from tests.faults.stage import GATE, Stage
 
 USER = ("ACL", "SETUSER", "vedette", "on", ">first", "~*", "+@all")
-ROTATIONS = {  # what somebody does, how they mend it, what the run says
-    "WRONGPASS": (("resetpass", ">second"), (">first",), "refuses the user or password"),
-    "NOPERM": (("-xadd",), ("+xadd",), "does not allow this user what Vedette needs"),
+ROTATIONS = {  # what somebody does, how they mend it, after how long, what the run says
+    "WRONGPASS": (("resetpass", ">second"), (">first",), 70, "refuses the user or password"),
+    "NOPERM": (("-xadd",), ("+xadd",), 30, "does not allow this user what Vedette needs"),
 }
 
 
@@ -28,8 +28,8 @@ ROTATIONS = {  # what somebody does, how they mend it, what the run says
 def test_refused_credentials_are_tried_once_a_minute_until_they_are_mended(
     make_stage: Make, kind: str
 ) -> None:
-    broken, mended, said = ROTATIONS[kind]
-    with make_stage(f"R11 {kind}, mended after 70 s") as stage:
+    broken, mended, seconds, said = ROTATIONS[kind]
+    with make_stage(f"R11 {kind}, mended after {seconds} s") as stage:
         stage.server.do(*USER)
         stage.config["redis"]["url"] = stage.proxy.url.replace("//", "//vedette:first@")
         with stage.running() as run:
@@ -37,15 +37,15 @@ def test_refused_credentials_are_tried_once_a_minute_until_they_are_mended(
             stage.server.do("ACL", "SETUSER", "vedette", *broken)
             stage.server.do("CLIENT", "KILL", "USER", "vedette")
             connections = stage.proxy.connections
-            time.sleep(70)
+            time.sleep(seconds)
             logins = stage.proxy.connections - connections
             stage.server.do("ACL", "SETUSER", "vedette", *mended)
             recovery = stage.recover(before, within=80)
             stage.end(run)
         assert said in run.said
         assert "first" not in run.said
-        assert 1 <= logins <= 2  # at once, and a minute later
-        stage.report(recovery, f"{logins} logins in 70 s")
+        assert 1 <= logins <= 1 + seconds // 60
+        stage.report(recovery, f"{logins} logins in {seconds} s")
 
 
 @pytest.mark.slow
@@ -65,10 +65,10 @@ def test_the_second_of_two_publishers_of_a_camera_is_refused(
     make_stage: Make, tmp_path: Path
 ) -> None:
     with make_stage("R14 two publishers of a camera") as stage, stage.running() as run:
+        stage.proxy.rate = 30_000  # so that the file is not done before the second has looked
         before = stage.wait_for(stage.schedule.entries())
         other = tmp_path / "other"
         other.mkdir()
-        stage.proxy.rate = 40_000  # so that the file is not done before the second has looked
         second = runs.vedette(other, "run", stage.folder / "run.yaml")
         stage.proxy.rate = 0
         stage.end(run)

@@ -25,6 +25,7 @@ class EmbeddedRedis:
     """A running server; `url` reaches it. Its data stays in `folder` (an append-only file)."""
 
     def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder = folder
         self.port = _free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"

@@ -88,6 +88,11 @@ class Stage:
             process.kill()
             process.wait()
 
+    @property
+    def said(self) -> str:
+        """What the run has said so far."""
+        return (self.folder / "run.log").read_text()
+
     def lengths(self) -> dict[str, int]:
         """How many entries each camera has; none while the server does not say."""
         with suppress(redis.RedisError, OSError), self.server.client() as client:

@@ -18,7 +18,7 @@ from tests.faults.proxy import FaultProxy
 from tests.faults.server import KEEP, server
 from tests.faults.stage import GATE, YARD, Stage
 
-Fault = Callable[[Stage], None]
+Fault = Callable[[Stage], str | None]  # a figure of its own, if it has one
 
 
 def be_killed(stage: Stage) -> None:
@@ -33,17 +33,28 @@ def freeze(stage: Stage) -> None:
     stage.server.signal(signal.SIGCONT)
 
 
-def hold(stage: Stage) -> None:
+def hold(stage: Stage) -> str:
     """What was sent meanwhile arrives late, on connections that were given up."""
     stage.proxy.held = True
-    time.sleep(stage.schedule.seconds(4, 6))
-    stage.proxy.held = False
-
-
-def go_deaf(stage: Stage) -> None:
-    stage.proxy.deaf = True
+    noticed = be_noticed(stage)
     time.sleep(stage.schedule.seconds(2, 4))
+    stage.proxy.held = False
+    return noticed
+
+
+def go_deaf(stage: Stage) -> str:
+    stage.proxy.deaf = True
+    noticed = be_noticed(stage)
+    time.sleep(stage.schedule.seconds(0.5, 2))
     stage.proxy.deaf = False
+    return noticed
+
+
+def be_noticed(stage: Stage) -> str:
+    """An answer is waited for for 2 s, and a connection too."""
+    since = time.monotonic()
+    runs.eventually(lambda: "does not answer" in stage.said, within=4)
+    return f"noticed after {time.monotonic() - since:.1f} s"
 
 
 def lose_answers(stage: Stage) -> None:
@@ -190,10 +201,10 @@ def test_every_frame_is_there_once_whatever_happens_to_redis(
 ) -> None:
     with make_stage(name, *keep) as stage, stage.running() as run:
         before = stage.wait_for(stage.schedule.entries())
-        fault(stage)
+        remark = fault(stage)
         recovery = stage.recover(before)
         stage.end(run)
-        stage.report(recovery)
+        stage.report(recovery, remark or "")
 
 
 def test_a_redis_that_comes_late_gets_everything(make_stage: Make) -> None:

@@ -25,6 +25,7 @@ def kill(run: runs.Running, worker: str) -> None:
     os.kill(runs.workers_of(run)[worker], signal.SIGKILL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", ROLES)
 def test_a_file_is_published_once_and_in_order_whoever_dies(
     tmp_path: Path, clip: Path, lite_s: Path, redis_server: RedisServer, role: str
@@ -46,6 +47,7 @@ def test_a_file_is_published_once_and_in_order_whoever_dies(
     assert run.said.count("was killed by SIGKILL; it is started again") == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", ["ingest:gate", "infer:infer", "publish:publish"])
 def test_a_live_camera_accounts_for_what_a_crash_took(
     tmp_path: Path, clip: Path, lite_s: Path, redis_server: RedisServer, role: str
@@ -133,6 +135,7 @@ def test_a_camera_that_another_run_publishes_fails_alone(
     assert len({entry.data["session"] for entry in runs.entries(redis_server.url, "gate")}) == 1
 
 
+@pytest.mark.slow
 def test_infer_may_die_before_the_first_frame(
     tmp_path: Path, clip: Path, lite_s: Path, redis_server: RedisServer
 ) -> None:
@@ -148,6 +151,7 @@ def test_infer_may_die_before_the_first_frame(
     runs.accounts_for_every_frame(redis_server.url, "yard", frames=377)
 
 
+@pytest.mark.slow
 def test_a_live_camera_loses_nothing_to_an_outage_with_its_spool_on_disk(
     tmp_path: Path, clip: Path, lite_s: Path, kept_redis_server: RedisServer
 ) -> None:

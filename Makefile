@@ -14,7 +14,7 @@ MEDIA := $(or $(VEDETTE_SHARED),../shared)/media
 BENCH_CLIP = $(or $(firstword $(CLIPS)),$(firstword $(wildcard $(MEDIA)/*.mp4)),build/demo/gate.mp4)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow faults lint format bench lock
+.PHONY: help has-weights setup demo test test-slow faults lint format bench lock
 
 help: ## what each door does
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -30,7 +30,12 @@ help: ## what each door does
 
 setup: .venv/.installed ## make .venv and install everything, pinned (PYTHON=python3.12 picks one)
 
-demo: setup ## the main job on a few clips: make demo WEIGHTS=path [CLIPS="a.mp4 b.mp4"]
+has-weights:
+	@test -n '$(WEIGHTS)' || { echo "make demo needs weights, and Vedette has none of its own yet:" \
+	  "make demo WEIGHTS=FILE (an official .pt, or safetensors), or, with a network, first" \
+	  "make setup && .venv/bin/vedette weights fetch 0.4.x-n" >&2; exit 2; }
+
+demo: has-weights setup ## the main job on a few clips: make demo WEIGHTS=path [CLIPS="a.mp4 b.mp4"]
 	@$(BIN)/python deploy/demo/demo.py --weights '$(WEIGHTS)' $(CLIPS)
 
 test: lint ## lint, then every test but the slow ones

@@ -96,6 +96,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was(
     assert len({message["session"] for message in published}) == 1
     times = [message["captured_at"] - message["media_time"] for message in published]
     assert max(times) - min(times) < 0.001
+    assert "yard: goes on at frame " in last.stderr
     assert "its job is done already" in done.stderr
     (ended,) = [entry.data for entry in runs.entries(kept_redis_server.url, "yard", "events")]
     assert ended["job"]

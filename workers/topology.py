@@ -304,6 +304,8 @@ class Run:
         elif camera.ingest_died and camera.is_stuck_at(frame):
             reason = f"its decoder died again and again at frame {frame:,}"
             self._finish(camera, control.Finished(name, frame, False, "decoder", reason))
+        elif frame and camera.slots is None and not camera.config.is_live:
+            self._out.say(f"{name}: goes on at frame {frame:,}; those before are published")
 
     def _finish(self, camera: CameraRun, message: control.Finished) -> None:
         if camera.finished is not None:

@@ -20,6 +20,10 @@ from tests.faults.stage import GATE, YARD, Stage
 
 Fault = Callable[[Stage], str | None]  # a figure of its own, if it has one
 
+PACE = (
+    60_000  # bytes a second until the fault is over, so that it finds the file half done anywhere
+)
+
 
 def be_killed(stage: Stage) -> None:
     stage.server.kill()
@@ -200,8 +204,10 @@ def test_every_frame_is_there_once_whatever_happens_to_redis(
     make_stage: Make, name: str, fault: Fault, keep: tuple[str, ...]
 ) -> None:
     with make_stage(name, *keep) as stage, stage.running() as run:
+        stage.proxy.rate = PACE
         before = stage.wait_for(stage.schedule.entries())
         remark = fault(stage)
+        stage.proxy.rate = 0
         recovery = stage.recover(before)
         stage.end(run)
         stage.report(recovery, remark or "")
@@ -229,6 +235,7 @@ def test_a_replica_that_lacks_the_tail_gets_it_when_it_takes_over(make_stage: Ma
             lambda: b"master_link_status:up" in info(second.do, "replication"), within=20
         )
         with stage.running() as run:
+            stage.proxy.rate = PACE
             stage.wait_for(stage.schedule.entries())
             link.deaf = True
             before = stage.wait_for(min(stage.lengths().values()) + 40)
@@ -237,7 +244,7 @@ def test_a_replica_that_lacks_the_tail_gets_it_when_it_takes_over(make_stage: Ma
             first.do("REPLICAOF", "127.0.0.1", "1")  # demoted: READONLY
             time.sleep(1)
             second.do("REPLICAOF", "NO", "ONE")
-            stage.proxy.target = second.socket
+            stage.proxy.target, stage.proxy.rate = second.socket, 0
             recovery = stage.recover(before)
             stage.end(run)
         first.kill()

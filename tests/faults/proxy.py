@@ -30,7 +30,7 @@ class FaultProxy:
         self.held = self.deaf = False
         self.lose = self.resets = 0
         self.delay = self.rate = 0.0
-        self.connections = 0
+        self.connections = self.executed = 0  # the latter: EXECs whose answers are let through
         self.random = random or Random(0)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
@@ -131,6 +131,7 @@ class _Connection:
             self._reset()
             return False
         self._losing = self._losing or self._proxy.lose > 0
+        self._proxy.executed += not self._losing
         return True
 
     def _answer(self) -> bool:

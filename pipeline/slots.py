@@ -1,10 +1,11 @@
 """One camera's memory file: slots of pixels, and its counters; every number has one writer.
 
     offset   what                                        written by
-    512      arrived, sent, dropped[reason]              ingest
+    512      arrived, sent, passed, session's frames,    ingest
+             dropped[reason]
     1024     taken, read, inferred, dropped[reason]      infer
-    1536     received, published, dropped[reason]        publish
-    2048     dropped[reason]                             the supervisor
+    1536     received, published, last id confirmed,     publish
+             dropped[reason]
     4096     a record of 1 kB per slot:                  ingest
                begin │ end │ length │ ticket
     …        pixels, uint8 [slots, height, width, 3]     ingest
@@ -49,7 +50,9 @@ from pipeline.messages import Counts, Ticket, decoder, encode
 
 REASONS = ("superseded", "too_old", "max_fps", "skipped", "undecodable", "crash", "window")
 
-_INGEST, _INFER, _PUBLISH, _SUPERVISOR = 64, 128, 192, 256  # in words of 8 bytes
+EntryId = tuple[int, int]  # of Redis: milliseconds and a count
+
+_INGEST, _INFER, _PUBLISH = 64, 128, 192  # in words of 8 bytes
 _DROPS = 8  # words from the start of a section to its table of reasons
 _RECORDS, _RECORD = 4096, 1024  # bytes
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
@@ -117,7 +120,8 @@ class Slots:
             os.close(fd)
             raise VedetteError(f"no memory for the {megabytes:,} MB of camera {name}") from error
         slots = cls(fd, os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK), geometry)
-        for word in (_INGEST, _INGEST + 1, _INFER, _INFER + 1, _INFER + 2, _PUBLISH):
+        in_flight = (_INGEST + 1, _INFER, _INFER + 1, _INFER + 2, _PUBLISH)
+        for word in (_INGEST, *in_flight) if geometry.live else in_flight:
             slots._words[word] = carried
         return slots
 
@@ -175,8 +179,18 @@ class Slots:
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self.bell)
 
-    def count_arrived(self) -> None:
+    def count_arrived(self, session_frames: int = 0) -> None:
+        """One more frame, and how many its session has by now."""
         self._words[_INGEST] += 1
+        self.continue_session(session_frames)
+
+    def continue_session(self, frames: int) -> None:
+        """So many frames of the session have arrived, in this memory or before it."""
+        self._words[_INGEST + 3] = frames
+
+    def count_passed(self) -> None:
+        """A file's frame that an earlier generation has published was decoded past."""
+        self._words[_INGEST + 2] += 1
 
     def count_ingest_drop(self, reason: str, frames: int = 1) -> None:
         self._words[_INGEST + _DROPS + REASONS.index(reason)] += frames
@@ -222,9 +236,13 @@ class Slots:
     def count_received(self) -> None:
         self._words[_PUBLISH] += 1
 
-    def count_published(self, frames: int) -> None:
-        """Redis has confirmed this many more frames; their credits go back to ingest."""
+    def count_published(self, frames: int, last: EntryId) -> None:
+        """Redis has confirmed this many more frames, up to the entry `last`.
+
+        Their credits go back to ingest.
+        """
         self._words[_PUBLISH + 1] += frames
+        self._words[_PUBLISH + 2], self._words[_PUBLISH + 3] = last
         self._ring()
 
     def count_publish_drop(self, reason: str, frames: int) -> None:
@@ -241,6 +259,14 @@ class Slots:
         return self._words[_INGEST + 1]
 
     @property
+    def passed(self) -> int:
+        return self._words[_INGEST + 2]
+
+    @property
+    def session_frames(self) -> int:
+        return self._words[_INGEST + 3]
+
+    @property
     def taken(self) -> int:
         return self._words[_INFER]
 
@@ -248,20 +274,26 @@ class Slots:
     def published(self) -> int:
         return self._words[_PUBLISH + 1]
 
+    @property
+    def confirmed(self) -> EntryId:
+        return self._words[_PUBLISH + 2], self._words[_PUBLISH + 3]
+
+    @property
+    def in_batches(self) -> int:
+        return self._words[_INFER + 1] - self._words[_INFER + 2]
+
     def in_flight(self) -> int:
         """Frames between their slot and Redis, counted where they are."""
-        read, inferred = self._words[_INFER + 1], self._words[_INFER + 2]
-        received = self._words[_PUBLISH]
+        inferred, received = self._words[_INFER + 2], self._words[_PUBLISH]
         shed = self._words[_PUBLISH + _DROPS + REASONS.index("window")]
-        in_slots, in_batches = self.sent - self.taken, read - inferred
-        return in_slots + in_batches + (inferred - received) + (received - self.published - shed)
+        in_slots, in_window = self.sent - self.taken, received - self.published - shed
+        return in_slots + self.in_batches + (inferred - received) + in_window
 
     def dropped(self) -> Counts:
         """Frames dropped so far, by reason, by whomever; reasons without any are left out."""
         totals = {
             reason: sum(
-                self._words[section + _DROPS + index]
-                for section in (_INGEST, _INFER, _PUBLISH, _SUPERVISOR)
+                self._words[section + _DROPS + index] for section in (_INGEST, _INFER, _PUBLISH)
             )
             for index, reason in enumerate(REASONS)
         }

@@ -21,7 +21,11 @@ MAY_IMPORT = {"pipeline": set(), "config": set(), "workers": {"pipeline", "confi
 # What a fresh interpreter loads, and what it must not have loaded by then. The first row is all
 # that the parent process ever is; the others are its children.
 FOREIGN = {
-    "workers.supervisor workers.topology workers.run workers.cli": ("torch", "av", "redis"),
+    "workers.supervisor workers.topology workers.lifecycle workers.run workers.cli": (
+        "torch",
+        "av",
+        "redis",
+    ),
     "workers.ingest": ("torch", "redis"),
     "workers.infer": ("redis", "av"),
     "workers.publish": ("torch", "av"),

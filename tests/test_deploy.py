@@ -157,7 +157,7 @@ def test_the_unit_passes_systemd_s_own_check(tmp_path: Path) -> None:
 
 
 def test_the_grace_of_every_supervisor_covers_the_drain() -> None:
-    from workers.topology import DRAIN_SECONDS
+    from workers.lifecycle import DRAIN_SECONDS
 
     unit = (DEPLOY / "vedette@.service").read_text()
     stop = re.search(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)

@@ -33,7 +33,7 @@ def test_a_file_is_published_once_and_in_order_whoever_dies(
     cameras = [{"id": "yard", "url": str(clip), "max_fps": 10}]
     file = runs.write_config(tmp_path, cameras, weights=lite_s, redis_url=redis_server.url)
 
-    with runs.running(tmp_path, file, "--restart") as run:
+    with runs.running(tmp_path, file) as run:
         for already in (20, 120):
             runs.eventually(lambda a=already: runs.length(redis_server.url, "yard") > a, within=60)
             kill(run, role)
@@ -55,7 +55,7 @@ def test_a_live_camera_accounts_for_what_a_crash_took(
     cameras = [{"id": "gate", "url": str(clip), "live": True, "loop": True}]
     file = runs.write_config(tmp_path, cameras, weights=lite_s, redis_url=redis_server.url)
 
-    with runs.running(tmp_path, file, "--restart") as run:
+    with runs.running(tmp_path, file) as run:
         runs.eventually(lambda: runs.length(redis_server.url, "gate") > 20, within=60)
         kill(run, role)
         there = runs.length(redis_server.url, "gate")
@@ -79,7 +79,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was(
     file = runs.write_config(tmp_path, cameras, weights=lite_s, redis_url=kept_redis_server.url)
 
     for already in (30, 150):
-        with runs.running(tmp_path, file, "--restart") as run:
+        with runs.running(tmp_path, file) as run:
             runs.eventually(
                 lambda a=already: runs.length(kept_redis_server.url, "yard") > a, within=60
             )
@@ -143,7 +143,7 @@ def test_infer_may_die_before_the_first_frame(
     cameras = [{"id": "yard", "url": str(clip)}]
     file = runs.write_config(tmp_path, cameras, weights=lite_s, redis_url=redis_server.url)
 
-    with runs.running(tmp_path, file, "--restart") as run:
+    with runs.running(tmp_path, file) as run:
         runs.eventually(lambda: "infer:infer" in runs.workers_of(run), within=10)
         time.sleep(0.4)
         kill(run, "infer:infer")
@@ -160,7 +160,7 @@ def test_a_live_camera_loses_nothing_to_an_outage_with_its_spool_on_disk(
     file = runs.write_config(tmp_path, cameras, weights=lite_s, redis_url=kept_redis_server.url)
     file.write_text(file.read_text().replace("redis:\n", "redis:\n  durability: disk\n"))
 
-    with runs.running(tmp_path, file, "--restart") as run:
+    with runs.running(tmp_path, file) as run:
         runs.eventually(lambda: runs.length(kept_redis_server.url, "gate") > 10, within=60)
         kept_redis_server.kill()
         time.sleep(2)

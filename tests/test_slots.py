@@ -93,7 +93,7 @@ def test_a_file_waits_for_its_slot_and_for_its_credit(file: tuple[Slots, Slots])
     write(ingest, 2)
     infer.count_taken(3)
     assert not ingest.may_write(credits)  # three frames are not confirmed
-    infer.count_published(1)
+    infer.count_published(1, (1, 1))
     assert ingest.may_write(credits)
 
 
@@ -102,7 +102,7 @@ def test_whoever_moves_a_counter_rings_the_bell_of_a_file(file: tuple[Slots, Slo
     write(ingest, 0)
 
     infer.count_taken(1)
-    infer.count_published(1)
+    infer.count_published(1, (1, 1))
 
     assert os.eventfd_read(ingest.bell) == 2
 
@@ -177,7 +177,7 @@ def test_a_frame_is_counted_where_it_is(file: tuple[Slots, Slots]) -> None:
         lambda: (infer.count_taken(1), infer.count_read()),
         infer.count_inferred,
         infer.count_received,
-        lambda: infer.count_published(1),
+        lambda: infer.count_published(1, (1, 1)),
     )
 
     found = []

@@ -28,9 +28,9 @@ from pipeline.errors import ConfigError, VedetteError
 from pipeline.yolov6.weights import inspect
 from workers.camera import CameraRun
 from workers.embedded import EmbeddedRedis
+from workers.lifecycle import Run
 from workers.preflight import Plan
 from workers.supervisor import Supervisor
-from workers.topology import Run
 
 VARIANT = "0.4.x-n"
 _WARM_FRAMES = 30  # of each camera, before the clock starts
@@ -157,7 +157,7 @@ class _Clock:
         """Nobody is listening."""
 
     def update(self, cameras: list[CameraRun]) -> None:
-        frames = [camera.published for camera in cameras]
+        frames = [camera.totals.published for camera in cameras]
         now, published = time.monotonic(), sum(frames)
         if self._start is None:
             if min(frames) >= _WARM_FRAMES:

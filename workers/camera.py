@@ -1,103 +1,93 @@
-"""One camera of a run as the supervisor sees it, through all generations of its memory."""
+"""One camera of a run as the supervisor sees it, whoever works on it at the moment."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from config.schema import Camera
-from pipeline.messages import Counts
-from pipeline.slots import Slots
-from pipeline.wire import merge_drops
+from pipeline.messages import Ended
 from workers import control
 from workers.preflight import Plan
 from workers.supervisor import Worker
+from workers.totals import Totals
 
-PATIENCE = 5  # times that a file's decoder may die at the same frame
+PATIENCE = 5  # times that a worker may die at the same frame of a file
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """Why a camera ends that cannot say so itself, and whose fault it is."""
+
+    reason: str
+    fault: str | None = None
 
 
 @dataclass(slots=True)
 class CameraRun:
-    """Its config, process and memory; how far it is, and how it ended.
+    """Its config, process and figures; how far it is, and how it ended.
 
     asked      publish was asked where the camera stands, in this generation
     standing   …and has answered
     begun      infer and ingest have their memory and their socket
+    began      …and ingest writes there
     """
 
     config: Camera
     worker: Worker | None
+    totals: Totals
     generation: int = 0
     identified: bool = False
     digest: str | None = None  # of the file
     asked: bool = False
     standing: control.Opened | None = None
     begun: bool = False
-    ingest_died: bool = False
+    began: bool = False
+    first_seq: int | None = None  # of a file: where this run found it
+    session: str | None = None  # of a live camera, as its ingest names it
+    is_over: bool = False  # that session: its ingest died
+    suspect: str | None = None  # who died while it worked on this camera's frames
+    closing: Closing | None = None
     finished: control.Finished | None = None
-    slots: Slots | None = None
-    _retiring: tuple[Slots, int] | None = None  # the memory before, until nobody writes to it
-    _published: int = 0  # in memory that is gone
-    _dropped: Counts = field(default_factory=dict)
-    _stuck: tuple[int, int] = (-1, 0)  # a frame, and how often ingest died there
-
-    @property
-    def published(self) -> int:
-        return self._published + (self.slots.published if self.slots else 0)
-
-    @property
-    def dropped(self) -> Counts:
-        return merge_drops(self._dropped, self.slots.dropped() if self.slots else {})
-
-    @property
-    def in_flight(self) -> int:
-        return self.slots.in_flight() if self.slots else 0
-
-    @property
-    def known(self) -> int:
-        """Frames that are published, dropped or on their way."""
-        return self.published + sum(self.dropped.values()) + self.in_flight
+    _stuck: tuple[int, int] = (-1, 0)  # a frame, and how often somebody died there
 
     def begin_anew(self) -> None:
         """Somebody who knew the camera is gone: publish is to be asked again."""
-        self.asked, self.standing, self.begun = False, None, False
+        self.asked, self.standing, self.begun, self.began = False, None, False, False
 
-    def move(self, slots: Slots, owed: int) -> None:
-        """New memory; `owed` frames of the old one are carried over into it."""
-        self.retire()
-        if self.slots is not None:
-            self._retiring = (self.slots, owed)
-        self.slots = slots
-
-    def retire(self) -> None:
-        """Nobody writes to the memory before any more: what is in it is final.
-
-        A live camera's frames that were under way there died; a file's come again.
-        """
-        if self._retiring is None:
-            return
-        (slots, owed), self._retiring = self._retiring, None
-        dropped = slots.dropped()
-        died = slots.arrived - slots.published - sum(dropped.values()) - owed
-        if self.config.is_live and died > 0:
-            dropped = merge_drops(dropped, {"crash": died})
-        self._published += slots.published
-        self._dropped = merge_drops(self._dropped, dropped)
-        slots.close()
-
-    def close(self) -> None:
-        self.retire()
-        if self.slots is not None:
-            self._published, self._dropped = self.published, self.dropped
-            self.slots.close()
-            self.slots = None
+    def lose_ingest(self) -> None:
+        """Its process is gone, and of a live camera the session with it."""
+        self.worker = None
+        self.is_over = self.session is not None
+        if self.began:
+            self.suspect = "its decoder"
+        self.begin_anew()
 
     def is_stuck_at(self, frame: int) -> bool:
-        """Whether a file's ingest has died too often with this frame to come."""
+        """Whether somebody has died too often with this frame of a file to come."""
         at, deaths = self._stuck
         self._stuck = (frame, deaths + 1 if at == frame else 1)
         return not self.config.is_live and self._stuck[1] >= PATIENCE
+
+    def end_of(self, standing: control.Opened, closing: Closing) -> Ended:
+        """The last message of its session, in the place of an ingest that is gone.
+
+        What arrived and publish never had was lost with some worker; a file's frames can come
+        again, and are not counted.
+        """
+        assert standing.session is not None
+        lost = max(0, self.totals.session_frames - standing.accounted) if self.config.is_live else 0
+        return Ended(
+            camera=self.config.id,
+            session=standing.session,
+            generation=self.generation,
+            frames=standing.accounted + lost,
+            dropped={"crash": lost} if lost else {},
+            reason=closing.reason,
+            complete=False,
+            fault=closing.fault,
+        )
 
     def job(self, plan: Plan, precision: str) -> str | None:
         """Digest of all that decides a file's results; None where it is like no other job."""

@@ -72,7 +72,6 @@ def run(
     /,
     *,
     again: Annotated[bool, _flag] = False,
-    restart: Annotated[bool, _flag] = False,
 ) -> int:
     """Run the pipeline of a config file until its sources end, or SIGTERM.
 
@@ -82,12 +81,10 @@ def run(
         The config file.
     again
         Publish files anew that have been published already.
-    restart
-        Start workers that die again, rather than end the run (experimental).
     """
     from workers.run import run as run_file
 
-    return run_file(file, again=again, restart=restart)
+    return run_file(file, again=again)
 
 
 @app.command

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline.messages import Counts, Message, decoder
-from pipeline.slots import Geometry
+from pipeline.messages import Counts, Ended, Message, decoder
+from pipeline.slots import EntryId, Geometry
 
 
 class SetUp(Message, frozen=True):
@@ -54,8 +54,9 @@ class PublishCamera(Message, frozen=True):
     confidence: float
     job: str | None  # digest of all that decides a file's results; None: like no other job
     again: bool  # from the start, even if the job has been done
-    resume: bool  # frames of this run may be in Redis
-    session_over: bool  # a live camera's ingest died, and its session with it
+    session: str | None  # the live one that is under way; None before the first
+    is_over: bool  # …and of which nothing more will come: its ingest died
+    confirmed: EntryId  # the last entry that was counted
 
 
 class Attach(Message, frozen=True):
@@ -64,6 +65,16 @@ class Attach(Message, frozen=True):
     camera: str
     generation: int
     geometry: Geometry
+
+
+class End(Message, frozen=True):
+    """To publish: a session ended that cannot say so itself; `ended` is to be published.
+
+    `is_last`: the camera ends with it, and `Finished` is the answer.
+    """
+
+    ended: Ended
+    is_last: bool
 
 
 class InferCamera(Message, frozen=True):
@@ -90,7 +101,8 @@ class IngestCamera(Message, frozen=True):
     loop: bool
     max_fps: float | None
     session: str | None  # None: a live camera's, which ingest names by itself
-    next_seq: int  # of a file: the frames before it are decoded past
+    first_seq: int  # of a file: where this run began…
+    next_seq: int  # …and where it goes on: the frames before are decoded past
     started_at: float  # seconds since 1970: what a file's media time counts from
     credits: int
 
@@ -123,6 +135,12 @@ class Began(Message, frozen=True):
     generation: int
 
 
+class Connected(Message, frozen=True):
+    """From ingest: a live camera's session begins."""
+
+    session: str
+
+
 class Opened(Message, frozen=True):
     """From publish: where a camera stands. Ingest may begin, unless the job is finished."""
 
@@ -132,8 +150,9 @@ class Opened(Message, frozen=True):
     accounted: int  # frames of the session that are published, held or dropped
     dropped: Counts  # of those, dropped
     started_at: float | None  # of a file's epoch
-    finished: bool  # there is nothing to do
+    finished: bool  # there is nothing to do: its end is published
     owed: int  # frames that publish holds and Redis has yet to confirm
+    uncounted: int  # frames of a live session that Redis has beyond the last that was counted
 
 
 class Notice(Message, frozen=True):
@@ -159,9 +178,11 @@ class Failed(Message, frozen=True):
     usage: bool = False
 
 
-to_worker = decoder(SetUp, Identify, IngestCamera, InferCamera, PublishCamera, Attach, Join, Stop)
+to_worker = decoder(
+    SetUp, Identify, IngestCamera, InferCamera, PublishCamera, Attach, End, Join, Stop
+)
 to_supervisor = {  # by role: what a process may say, were it taken over by a hostile stream
-    "ingest": decoder(Up, Identified, Began, Failed),
+    "ingest": decoder(Up, Identified, Began, Connected, Failed),
     "infer": decoder(Up, Failed),
     "publish": decoder(Up, Opened, Notice, Finished, Failed),
 }

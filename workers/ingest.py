@@ -93,6 +93,11 @@ class Link:
                 return False
         return False
 
+    def tell(self, message: Message) -> None:
+        """Says something to the supervisor, which always reads."""
+        while not self._channel.send(message):
+            time.sleep(0.001)
+
     def wake(self, number: int) -> None:
         """Tells infer of a frame; of a live camera's only if it has heard of the last one."""
         if self.camera.live and self._out is not None and self._out.has_unread():
@@ -106,21 +111,23 @@ class Link:
                 self.stopped = True
             case control.Identify():
                 digest = identify(message.url, self.is_called)
-                self._channel.send(control.Identified(digest))
+                self.tell(control.Identified(digest))
             case control.IngestCamera():
                 self._join(message, descriptors)
 
     def _join(self, camera: control.IngestCamera, descriptors: list[int]) -> None:
         is_first = not hasattr(self, "camera")
+        memory, bell, data = descriptors
+        slots = Slots.attach(memory, bell, camera.geometry)
         if not is_first:
+            if camera.live:
+                slots.continue_session(self.slots.session_frames)
             self.slots.close()
         self._leave()
-        memory, bell, data = descriptors
-        self.camera = camera
-        self.slots = Slots.attach(memory, bell, camera.geometry)
+        self.camera, self.slots = camera, slots
         self._out = Channel.adopt(data)
         self.is_new = is_first or not camera.live
-        self._channel.send(control.Began(camera.generation))
+        self.tell(control.Began(camera.generation))
         if self.ended is not None:  # infer died with it
             self.send(msgspec.structs.replace(self.ended, generation=camera.generation))
 
@@ -131,22 +138,23 @@ class Link:
 
 
 class Session:
-    """One connection of a live camera, or one reading of a file: its frames, numbered and sent."""
+    """One connection of a live camera, or one reading of a file: its frames, numbered and sent.
+
+    The supervisor hears of a live camera's before its first frame is counted.
+    """
 
     def __init__(self, link: Link) -> None:
         camera = link.camera
         self.name = camera.session or f"{time.time_ns() // 1_000_000}-{secrets.token_hex(4)}"
         self.frames = 0
         self._link = link
-        self._dropped: Counts = {}
+        self.undecodable = 0  # pictures that could not be converted, also of earlier runs
+        self._dropped: Counts = {}  # as messages tell it: behind what was published before
         self._painted: dict[tuple[int, int], Letterbox] = {}  # by generation and slot
         self._clock = StreamClock(camera.started_at)
         self._rate = Rate(camera.max_fps)
-
-    @property
-    def undecodable(self) -> int:
-        """Pictures that could not be converted."""
-        return self._dropped.get("undecodable", 0)
+        if camera.live:
+            link.tell(control.Connected(self.name))
 
     def take(self, picture: Picture) -> None:
         """Waits until the picture is due and may be sent, then sends it; or drops it, counted."""
@@ -155,8 +163,8 @@ class Session:
             return
         if not self._wait_until(picture.due_ns) or not self._wait_for_credit():
             return
-        self._link.slots.count_arrived()
         seq, self.frames = self.frames, self.frames + 1
+        self._link.slots.count_arrived(self.frames)
         captured_at = self._captured_at(picture)
         if not self._rate.wants(picture.segment, picture.media_time):
             self._drop("max_fps")
@@ -183,11 +191,28 @@ class Session:
         link.send(ended)
 
     def _pass_by(self, picture: Picture) -> None:
-        """A frame that was published before: it only moves the clocks."""
+        """A frame that was accounted for before: it moves the clocks, and is counted once more."""
+        slots, seq = self._link.slots, self.frames
         self.frames += 1
         self._captured_at(picture)
-        self._rate.wants(picture.segment, picture.media_time)
+        reason = self._reason_to_drop(picture)
+        if seq >= self._link.camera.first_seq:  # not in an earlier run
+            slots.count_arrived(self.frames)
+            if reason is None:
+                slots.count_passed()
+            else:
+                slots.count_ingest_drop(reason)
         self._link.hear(0)
+
+    def _reason_to_drop(self, picture: Picture) -> str | None:
+        if not self._rate.wants(picture.segment, picture.media_time):
+            return "max_fps"
+        try:
+            self._write(picture)  # into the next slot, which stays as if nothing had come
+        except SourceError:
+            self.undecodable += 1
+            return "undecodable"
+        return None
 
     def _wait_until(self, due_ns: int | None) -> bool:
         while due_ns is not None and (left := due_ns - time.monotonic_ns()) > 0:
@@ -211,6 +236,7 @@ class Session:
         try:
             self._write(picture)
         except SourceError:  # this one picture; its slot stays as if nothing had come
+            self.undecodable += 1
             self._drop("undecodable")
             return
         written_ns = time.monotonic_ns()

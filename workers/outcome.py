@@ -29,14 +29,14 @@ def outcome_of(
     """`usage`: the problem is that the config asks for what is not there; `since` 1970."""
     dropped: Counts = {}
     for camera in cameras:
-        dropped = merge_drops(dropped, camera.dropped)
-    abandoned = sum(camera.in_flight for camera in cameras)
-    unended = sum(camera.begun and camera.finished is None for camera in cameras)
+        dropped = merge_drops(dropped, camera.totals.dropped)
+    abandoned = sum(camera.totals.in_flight for camera in cameras)
+    unended = sum(one.totals.has_begun and one.finished is None for one in cameras)
     failed = 2 if usage else 1
     return Outcome(
         code=failed if problems else 3 if abandoned or unended else 0,
         problems=problems,
-        frames=sum(camera.published for camera in cameras),
+        frames=sum(camera.totals.published for camera in cameras),
         dropped=dropped,
         abandoned=abandoned,
         unended=unended,

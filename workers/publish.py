@@ -9,22 +9,20 @@ from __future__ import annotations
 import os
 import selectors
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.channel import Channel
 from pipeline.errors import ChannelClosed
 from pipeline.messages import Ended, Result, decoder
 from pipeline.sinks.lease import Owner
-from pipeline.sinks.redis import RedisSink, Stream
+from pipeline.sinks.redis import RedisSink
 from pipeline.sinks.spool import Spool
-from pipeline.sinks.window import Keys
 from pipeline.slots import Slots
-from pipeline.wire import Model, detections_message, ended_message, merge_drops
+from pipeline.wire import Model, detections_message, ended_message
 from workers import control
 from workers.waiting import receive
-from workers.writer import Camera, Move, Open, Standing, Take, Writer
-
-LIVE_WINDOW = 2000  # records of a live camera that wait for Redis; older ones are shed
+from workers.writer import Move, Open, Take, Writer
 
 _from_infer = decoder(Result, Ended)
 
@@ -40,7 +38,7 @@ def run(channel: Channel) -> None:
 
     spool = Spool(Path(settings.spool), notice=notice) if settings.spool else None
     sink = RedisSink(settings.url, owner=owner, notice=notice, spool=spool)
-    writer = Writer(sink, channel)
+    writer = Writer(sink, channel, settings.prefix)
     reader = Reader(channel, settings, writer)
     writer.start()
     channel.send(control.Up())
@@ -49,6 +47,19 @@ def run(channel: Channel) -> None:
     finally:
         if spool is not None:
             spool.close()
+
+
+@dataclass(slots=True)
+class Camera:
+    """One camera as the reader sees it."""
+
+    settings: control.PublishCamera  # of the generation that is taken
+    model: Model
+    slots: Slots | None = None  # of that generation
+    has_ended: bool = False  # nothing is taken behind its end, whatever begins anew
+
+    def takes(self, generation: int) -> bool:
+        return self.settings.generation == generation and not self.has_ended
 
 
 class Reader:
@@ -89,41 +100,19 @@ class Reader:
                 self._open(message)
             case control.Attach():
                 self._attach(message, descriptors)
+            case control.End():
+                self._end(self._cameras[message.ended.camera], message.ended, message.is_last)
 
     def _open(self, settings: control.PublishCamera) -> None:
         camera = self._cameras.get(settings.camera)
         if camera is None:
-            camera = Camera(settings, self._stream_of(settings), self._model_of(settings))
+            camera = Camera(settings, self._model_of(settings))
             self._cameras[settings.camera] = camera
+        if camera.has_ended:  # `Finished` is under way
+            return
         camera.settings = settings
         self._stop_receiving(camera)
-        if settings.live and settings.session_over:
-            self._close_session(camera)
-        standing = camera.standing
-        self._writer.put(
-            Open(
-                camera,
-                settings,
-                Standing(standing.session, standing.accounted, standing.dropped),
-            )
-        )
-
-    def _close_session(self, camera: Camera) -> None:
-        """The end of a session whose ingest died before it could say so."""
-        standing, camera.standing = camera.standing, Standing()
-        if standing.session is None:
-            return
-        ended = Ended(
-            camera=camera.settings.camera,
-            session=standing.session,
-            generation=camera.settings.generation,
-            frames=standing.accounted,
-            dropped={},
-            reason="its ingest process died",
-            complete=False,
-            fault="us",
-        )
-        self._writer.put(Take(camera, ended_message(ended, since=time.time(), last_id=None)))
+        self._writer.put(Open(settings.camera, settings))
 
     def _attach(self, message: control.Attach, descriptors: list[int]) -> None:
         memory, bell = descriptors
@@ -133,18 +122,8 @@ class Reader:
             slots.close()
             return
         # Two mappings: the writer closes its own when it lets go of the camera.
-        camera.receiving = Slots.attach(os.dup(memory), os.dup(bell), message.geometry)
-        self._writer.put(Move(camera, slots))
-
-    def _stream_of(self, settings: control.PublishCamera) -> Stream:
-        return self._writer.sink.open(
-            Keys.of(self._settings.prefix, settings.camera),
-            live=settings.live,
-            maxlen=settings.maxlen,
-            limit=LIVE_WINDOW if settings.live else None,
-            job=settings.job,
-            again=settings.again,
-        )
+        camera.slots = Slots.attach(os.dup(memory), os.dup(bell), message.geometry)
+        self._writer.put(Move(message.camera, slots))
 
     def _model_of(self, settings: control.PublishCamera) -> Model:
         return Model(
@@ -160,7 +139,7 @@ class Reader:
         try:
             while (message := self._data.receive()) is not None:
                 camera = self._cameras.get(_camera_of(message))
-                if camera is None or camera.settings.generation != message.generation:
+                if camera is None or not camera.takes(message.generation):
                     continue  # stale: of a generation that is gone
                 if isinstance(message, Result):
                     self._take(camera, message)
@@ -170,26 +149,23 @@ class Reader:
             self._leave_infer()
 
     def _take(self, camera: Camera, result: Result) -> None:
-        if camera.receiving is not None:
-            camera.receiving.count_received()
-        standing, frame = camera.standing, result.frame
-        if standing.session != frame.session:
-            standing.session, standing.dropped = frame.session, {}
-        standing.accounted = frame.seq + 1
-        standing.dropped = merge_drops(standing.dropped, result.dropped)
+        if camera.slots is not None:
+            camera.slots.count_received()
         message = detections_message(result, camera.model, self._settings.labels)
-        self._writer.put(Take(camera, message))
+        self._writer.put(Take(result.frame.camera, message))
 
-    def _end(self, camera: Camera, ended: Ended) -> None:
-        del self._cameras[ended.camera]
-        self._stop_receiving(camera)
+    def _end(self, camera: Camera, ended: Ended, is_last: bool = True) -> None:
+        """Of a session, or of the camera with it."""
         event = ended_message(ended, since=time.time(), last_id=None)
-        self._writer.put(Take(camera, event, ended))
+        self._writer.put(Take(ended.camera, event, ended if is_last else None))
+        if is_last:
+            camera.has_ended = True
+            self._stop_receiving(camera)
 
     def _stop_receiving(self, camera: Camera) -> None:
-        if camera.receiving is not None:
-            camera.receiving.close()
-            camera.receiving = None
+        if camera.slots is not None:
+            camera.slots.close()
+            camera.slots = None
 
     def _leave_infer(self) -> None:
         if self._data is not None:

@@ -57,7 +57,7 @@ class PlainReporter:
         if time.monotonic() < self._next:
             return
         self._next += _PLAIN_SECONDS
-        published = sum(camera.published for camera in cameras)
+        published = sum(camera.totals.published for camera in cameras)
         going = sum(camera.finished is None for camera in cameras)
         self.say(
             f"{published:,} frames published, {self._rate.of(published):.1f} frames/s, "
@@ -80,11 +80,11 @@ class BarReporter:
             name = camera.config.id
             if name not in self._tasks:
                 self._tasks[name] = self._progress.add_task(name, total=None, note="")
-            dropped = sum(camera.dropped.values())
+            dropped = sum(camera.totals.dropped.values())
             self._progress.update(
                 self._tasks[name],
-                completed=camera.published,
-                total=camera.known or None,
+                completed=camera.totals.published,
+                total=camera.totals.known or None,
                 note=f"{dropped:,} dropped" if dropped else "",
             )
 

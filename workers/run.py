@@ -11,15 +11,15 @@ from pathlib import Path
 from config.schema import Config
 from pipeline.errors import ConfigError, redact
 from workers.embedded import EmbeddedRedis
+from workers.lifecycle import Options, Run
 from workers.outcome import Outcome
 from workers.preflight import prepare
 from workers.report import open_reporter
 from workers.rundir import Address, RunDirectory
 from workers.supervisor import Supervisor
-from workers.topology import Options, Run
 
 
-def run(path: Path, *, again: bool = False, restart: bool = False) -> int:
+def run(path: Path, *, again: bool = False) -> int:
     """The exit code. Raises ConfigMistakes or VedetteError for what stops it from starting."""
     plan = prepare(path)
     config = plan.config
@@ -38,7 +38,7 @@ def run(path: Path, *, again: bool = False, restart: bool = False) -> int:
             out.say(f"redis: {redact(url)}")
         cameras = tuple(camera.id for camera in config.cameras)
         directory.announce(Address(os.getpid(), url, config.redis.prefix, cameras))
-        options = Options(again=again, restart=restart, spool=_spool(config, directory), tend=tend)
+        options = Options(again=again, spool=_spool(config, directory), tend=tend)
         outcome = Run(plan, url, supervisor, out, options).serve()
         out.say(_last_line(outcome))
     return outcome.code

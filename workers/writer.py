@@ -10,17 +10,19 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-import msgspec
-
 from pipeline.channel import Channel
 from pipeline.errors import SinkUnavailable
 from pipeline.messages import Counts, Ended, Message
 from pipeline.sinks.lanes import StreamRefused
 from pipeline.sinks.lease import LeaseTaken
 from pipeline.sinks.redis import RedisSink, Stream
+from pipeline.sinks.remains import Remains
+from pipeline.sinks.window import Keys
 from pipeline.slots import Slots
-from pipeline.wire import CameraMessage, DetectionsMessage, Model, read_detections
+from pipeline.wire import CameraMessage, DetectionsMessage, merge_drops
 from workers import control
+
+LIVE_WINDOW = 2000  # records of a live camera that wait for Redis; older ones are shed
 
 _LINGER = 0.01  # seconds that a first record waits for company
 _RENEW = 1.0  # seconds between looks at what the leases need
@@ -45,6 +47,10 @@ class Pause:
         self.complaint = str(error)
         return news
 
+    def progress(self) -> None:
+        """Something got in, whatever was answered: the next failure is a first one."""
+        self._waits = _backoff()
+
     def end(self) -> bool:
         """It works; whether that is news."""
         news = self.complaint is not None
@@ -52,9 +58,9 @@ class Pause:
         return news
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Standing:
-    """How far a session has come: what the reader has taken of it."""
+    """How far a session has come, its records in the window included."""
 
     session: str | None = None
     accounted: int = 0
@@ -63,25 +69,24 @@ class Standing:
 
 @dataclass(slots=True)
 class Camera:
-    """One camera as publish sees it."""
+    """One camera as the writer sees it."""
 
-    settings: control.PublishCamera  # of the generation that is taken
+    name: str
     stream: Stream
-    model: Model
     standing: Standing = field(default_factory=Standing)
-    receiving: Slots | None = None  # of the generation that is taken: the reader's
-    slots: Slots | None = None  # of the generation that is counted: the writer's
-    confirmed: int = 0  # frames that Redis confirmed while none was
-    ended: Ended | None = None
-    gone: bool = False  # let go of: whatever still comes is too late
+    is_new: bool = True  # what an earlier publisher has left of its session was not looked at
+    slots: Slots | None = None  # of the generation that is counted
+    confirmed: int = 0  # frames that Redis confirmed while there were none
+    opening: Open | None = None  # where it stands has to be said
+    ended: Ended | None = None  # and nothing comes behind it
     pause: Pause = field(default_factory=Pause)
 
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """Put this record into the camera's window."""
+    """Put this record into the camera's window; `ended` with the last one of all."""
 
-    camera: Camera
+    camera: str
     message: DetectionsMessage | CameraMessage
     ended: Ended | None = None
 
@@ -90,16 +95,15 @@ class Take:
 class Open:
     """Say where the camera stands, once everything before this is in its window."""
 
-    camera: Camera
+    camera: str
     settings: control.PublishCamera
-    standing: Standing
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
     """Count into this memory file from now on."""
 
-    camera: Camera
+    camera: str
     slots: Slots
 
 
@@ -109,13 +113,13 @@ Work = Take | Open | Move
 class Writer:
     """The thread. Not a `threading.Thread`: an executor hands its exception over."""
 
-    def __init__(self, sink: RedisSink, channel: Channel) -> None:
-        self.sink = sink
+    def __init__(self, sink: RedisSink, channel: Channel, prefix: str) -> None:
+        self._sink = sink
         self._channel = channel
+        self._prefix = prefix
         self._work: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
-        self._busy: dict[str, Camera] = {}  # cameras with something for Redis
-        self._opening: dict[str, Open] = {}
-        self._cameras: list[Camera] = []
+        self._cameras: dict[str, Camera] = {}
+        self._busy: dict[str, Camera] = {}  # those with something for Redis
         self._renew_at = 0.0  # monotonic seconds
         self._pause = Pause()
         self._thread = ThreadPoolExecutor(1, "writer")
@@ -137,7 +141,7 @@ class Writer:
         """Ends the thread after what it is doing; what is unconfirmed then stays so."""
         self._work.put(None)
         self._thread.shutdown()
-        self.sink.close()
+        self._sink.close()
 
     def check(self) -> None:
         """Raises in the main thread what has ended this one."""
@@ -159,9 +163,9 @@ class Writer:
             if error.retry_after is None:
                 self._give_up(camera, str(error))
             else:
-                self._put_off(camera.pause, error, f"{camera.settings.camera}: ")
+                self._put_off(camera.pause, error, f"{camera.name}: ")
         except StreamRefused as error:
-            self._put_off(camera.pause, error, f"{camera.settings.camera}: ")
+            self._put_off(camera.pause, error, f"{camera.name}: ")
         except SinkUnavailable as error:
             self._put_off(self._pause, error)
         else:
@@ -200,111 +204,146 @@ class Writer:
     def _accept(self, work: Work | None) -> bool:
         if work is None:
             return False
-        if work.camera.gone:
-            if isinstance(work, Move):
-                work.slots.close()
-            return True
         match work:
-            case Open(camera=camera):
-                self._opening[camera.settings.camera] = work
-                if camera not in self._cameras:
-                    self._cameras.append(camera)
-                known = work.standing.session is not None or not work.settings.resume
-                if camera.settings.live and known:
-                    self._say_standing(work)  # a live camera needs nothing from Redis to begin
-            case Move(camera=camera, slots=slots):
-                self._move(camera, slots)
-            case Take(camera=camera):
-                shed = camera.stream.window.append(work.message)
-                if shed and camera.slots is not None:
-                    camera.slots.count_publish_drop("window", shed)
-                camera.ended = work.ended or camera.ended
-        self._busy[camera.settings.camera] = camera
+            case Open():
+                self._open(work)
+            case Move(camera=name, slots=slots):
+                self._move(name, slots)
+            case Take(camera=name):
+                self._take(name, work)
         return True
 
-    def _move(self, camera: Camera, slots: Slots) -> None:
+    def _open(self, work: Open) -> None:
+        settings, camera = work.settings, self._cameras.get(work.camera)
+        if camera is None:
+            camera = Camera(work.camera, self._stream_of(settings))
+            self._cameras[work.camera] = camera
+        camera.opening = work
+        self._busy[camera.name] = camera
+        if settings.live and (settings.session is None or not camera.is_new):
+            self._say_standing(camera, work)  # a live camera needs nothing from Redis to begin
+
+    def _stream_of(self, settings: control.PublishCamera) -> Stream:
+        return self._sink.open(
+            Keys.of(self._prefix, settings.camera),
+            live=settings.live,
+            maxlen=settings.maxlen,
+            limit=LIVE_WINDOW if settings.live else None,
+            job=settings.job,
+            again=settings.again,
+        )
+
+    def _move(self, name: str, slots: Slots) -> None:
+        camera = self._cameras.get(name)
+        if camera is None:  # let go of: whatever still comes is too late
+            slots.close()
+            return
         if camera.slots is not None:
             camera.slots.close()
         camera.slots = slots
-        if camera.confirmed:
-            slots.count_published(camera.confirmed)
-            camera.confirmed = 0
+        self._confirm(camera, 0)
+
+    def _take(self, name: str, work: Take) -> None:
+        camera = self._cameras.get(name)
+        if camera is None:
+            return
+        self._advance(camera, work.message)
+        shed = camera.stream.window.append(work.message)
+        if shed and camera.slots is not None:
+            camera.slots.count_publish_drop("window", shed)
+        camera.ended = work.ended or camera.ended
+        self._busy[name] = camera
+
+    def _advance(self, camera: Camera, message: DetectionsMessage | CameraMessage) -> None:
+        if isinstance(message, CameraMessage):
+            camera.standing = Standing()
+            return
+        before = camera.standing
+        dropped = before.dropped if before.session == message.session else {}
+        camera.standing = Standing(
+            message.session, message.seq + 1, merge_drops(dropped, message.dropped)
+        )
 
     def _publish(self, camera: Camera) -> None:
         window = camera.stream.window
-        self._confirm(camera, self.sink.step_in(camera.stream))
-        if (opening := self._opening.get(camera.settings.camera)) is not None:
-            self._say_standing(opening)
-            if camera not in self._cameras:
+        self._confirm(camera, self._sink.step_in(camera.stream))
+        if camera.opening is not None:
+            self._say_standing(camera, camera.opening)
+            if camera.name not in self._cameras:
                 return  # there is nothing to do for it
         if len(window):
-            self._confirm(camera, self.sink.write(camera.stream))
+            self._confirm(camera, self._sink.write(camera.stream))
         if len(window):
             return  # the others' turn
-        del self._busy[camera.settings.camera]
+        del self._busy[camera.name]
         if camera.ended is not None:
             self._finish(camera, camera.ended)
 
     def _confirm(self, camera: Camera, frames: int) -> None:
-        if frames and camera.slots is not None:
-            camera.slots.count_published(frames)
-        elif frames:
-            camera.confirmed += frames
+        camera.confirmed += frames
+        if camera.confirmed:
+            self._pause.progress()
+            camera.pause.progress()
+        if camera.confirmed and camera.slots is not None:
+            camera.slots.count_published(camera.confirmed, camera.stream.window.confirmed)
+            camera.confirmed = 0
 
     def _renew(self) -> None:
         self._renew_at = time.monotonic() + _RENEW
         try:
-            again = self.sink.renew()
+            again = self._sink.renew()
         except SinkUnavailable as error:
             self._put_off(self._pause, error)
             return
         streams = {id(stream) for stream in again}
-        for camera in self._cameras:
+        for camera in self._cameras.values():
             if id(camera.stream) in streams:
-                self._busy[camera.settings.camera] = camera
+                self._busy[camera.name] = camera
 
-    def _say_standing(self, opening: Open) -> None:
+    def _say_standing(self, camera: Camera, opening: Open) -> None:
         """Where the camera stands: of a file, what its stream says; of a session, what is known."""
-        camera, standing = opening.camera, opening.standing
-        self._opening.pop(camera.settings.camera, None)
+        settings, found = opening.settings, Remains()
         position, window = camera.stream.position, camera.stream.window
-        owed = window.frames
+        if position is not None:
+            camera.standing = Standing(position.session, window.expected)
+        elif settings.session not in (None, camera.standing.session):
+            if camera.is_new:
+                found = self._sink.remains(camera.stream, settings.session, settings.confirmed)
+            camera.standing = self._last_of(camera, settings.session, found)
+        standing = camera.standing
+        if found.ended is not None and not settings.is_over:  # whoever wrote it did not say so
+            self._let_go(camera)
+            self._tell(_finished(found.ended))
+            return
+        camera.opening, camera.is_new = None, False
         # From here on it is the new generation that counts, with these frames carried over.
         if camera.slots is not None:
             camera.slots.close()
             camera.slots = None
-        if position is not None:
-            standing = Standing(position.session, window.expected, standing.dropped)
-        elif opening.settings.resume and standing.session is None:
-            standing = self._last_session(camera)
         self._tell(
             control.Opened(
-                camera=camera.settings.camera,
-                generation=opening.settings.generation,
+                camera=camera.name,
+                generation=settings.generation,
                 session=standing.session,
                 accounted=standing.accounted,
                 dropped=standing.dropped,
                 started_at=position.started_at if position else None,
-                finished=bool(position and position.finished),
-                owed=owed,
+                finished=position.finished if position else found.ended is not None,
+                owed=window.frames,
+                uncounted=found.uncounted,
             )
         )
         if position is not None and position.finished:
             self._let_go(camera)
 
-    def _last_session(self, camera: Camera) -> Standing:
-        """What an earlier publisher of this run has left of a live session: in its spool, or Redis.
+    def _last_of(self, camera: Camera, session: str | None, found: Remains) -> Standing:
+        """Of a live session, what this process has not taken itself: from Redis, or its spool.
 
         How much of it was dropped is not known any more.
         """
-        if (spooled := camera.stream.accounted) is not None:
-            return Standing(spooled.session, spooled.seq + 1)
-        data = self.sink.last_data(camera.stream)
-        try:
-            message = read_detections(data) if data is not None else None
-        except msgspec.MsgspecError:
-            message = None
-        return Standing(message.session, message.seq + 1) if message else Standing()
+        spooled = camera.stream.accounted
+        held = spooled.seq + 1 if spooled and spooled.session == session else 0
+        return Standing(session, max(found.accounted, held))
 
     def _finish(self, camera: Camera, ended: Ended) -> None:
         self._let_go(camera)
@@ -314,18 +353,14 @@ class Writer:
 
     def _give_up(self, camera: Camera, reason: str) -> None:
         self._let_go(camera)
-        self._tell(control.Finished(camera.settings.camera, 0, False, "us", reason))
+        self._tell(control.Finished(camera.name, 0, False, "us", reason))
 
     def _let_go(self, camera: Camera) -> None:
-        camera.gone = True
-        name = camera.settings.camera
-        self._busy.pop(name, None)
-        self._opening.pop(name, None)
-        self._cameras.remove(camera)
-        self.sink.close_stream(camera.stream)
+        self._busy.pop(camera.name, None)
+        del self._cameras[camera.name]
+        self._sink.close_stream(camera.stream)
         if camera.slots is not None:
             camera.slots.close()
-            camera.slots = None
 
     def _put_off(self, pause: Pause, error: SinkUnavailable, whose: str = "") -> None:
         if pause.extend(error):  # said once, not at every attempt
@@ -333,13 +368,18 @@ class Writer:
 
     def _recover(self, camera: Camera) -> None:
         if self._pause.end():
-            self._tell(control.Notice(f"Redis at {self.sink.place} is back"))
+            self._tell(control.Notice(f"Redis at {self._sink.place} is back"))
         if camera.pause.end():
-            self._tell(control.Notice(f"{camera.settings.camera}: Redis takes its records again"))
+            self._tell(control.Notice(f"{camera.name}: Redis takes its records again"))
 
     def _tell(self, message: Message) -> None:
         while not self._channel.send(message):
             time.sleep(0.001)  # the supervisor always reads
+
+
+def _finished(event: CameraMessage) -> control.Finished:
+    frames, is_complete = event.frames or 0, bool(event.complete)
+    return control.Finished(event.camera, frames, is_complete, event.fault, event.reason)
 
 
 def _backoff() -> Iterator[float]:

@@ -36,10 +36,11 @@ from pipeline.sinks.lanes import (
 )
 from pipeline.sinks.lanes import unavailable as unavailable
 from pipeline.sinks.lease import RENEW, Lease, Owner
+from pipeline.sinks.remains import Remains, questions, remains
 from pipeline.sinks.spool import Spool
 from pipeline.sinks.spooled import Spooled
 from pipeline.sinks.stream import Stream as Stream
-from pipeline.sinks.stream import data_of, hash_of, holds, last_entry, last_frame, xadd
+from pipeline.sinks.stream import hash_of, holds, last_entry, last_frame, xadd
 from pipeline.sinks.window import NO_ENTRY, EntryId, Keys, Record, Window, format_id
 
 BATCH = 50  # entries in one MULTI
@@ -167,13 +168,14 @@ class RedisSink:
             self._budget.settle(time.monotonic())
         return [stream for stream in self._streams if stream.met and not stream.in_step]
 
-    def last_data(self, stream: Stream) -> bytes | None:
-        """The last message of frames that Redis has of this camera. Raises SinkUnavailable."""
+    def remains(self, stream: Stream, session: str, confirmed: EntryId) -> Remains:
+        """What Redis has of a live session, of which `confirmed` is the last that was counted.
+
+        Raises SinkUnavailable.
+        """
         with self._speaking(stream):
-            (entries,) = self._connected().ask(
-                ("XREVRANGE", stream.window.keys.detections, "+", "-", "COUNT", 1)
-            )
-        return data_of(entries)
+            answers = self._connected().ask(*questions(stream.window.keys, confirmed))
+        return remains(session, answers)
 
     def close_stream(self, stream: Stream) -> None:
         """Lets go of a camera: of its lease, where Redis can be told, and of its records."""

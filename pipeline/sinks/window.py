@@ -106,6 +106,11 @@ class Window:
         return self._held + self.queue.size
 
     @property
+    def confirmed(self) -> EntryId:
+        """The last frame's entry that was ever confirmed."""
+        return self._confirmed[self.keys.detections]
+
+    @property
     def unconfirmed(self) -> Iterator[Record]:
         """What was sent or is about to be, oldest first."""
         return iter(self._sent)

@@ -77,7 +77,7 @@ class Stage:
         file.write_text(yaml.safe_dump(self.config, sort_keys=False))
         with log.open("a") as stderr:
             process = subprocess.Popen(
-                [*self.prefix, runs.VEDETTE, "run", str(file), "--restart"],
+                [*self.prefix, runs.VEDETTE, "run", str(file)],
                 env=runs.environment(self.folder),
                 stdin=subprocess.DEVNULL,
                 stderr=stderr,

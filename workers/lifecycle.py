@@ -1,0 +1,289 @@
+"""One run from its first process to its last: who dies is started again, and all ends in order.
+
+A worker that dies is started again after a while (`restarts`), and every camera that it worked on
+begins anew (`topology`). At the end `Ended` travels through the stages behind the last frame,
+publish says `Finished`, and when all cameras have, infer and publish are told to leave. A signal
+only stops the ingests: from there on it is the same way. A camera whose way is broken while it is
+to end is closed by publish instead.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from workers import control
+from workers.camera import CameraRun, Closing
+from workers.outcome import Outcome, outcome_of
+from workers.preflight import Plan
+from workers.report import Reporter
+from workers.restarts import Restarts
+from workers.supervisor import Died, Event, Said, Signalled, Supervisor, Worker
+from workers.topology import Topology
+
+DRAIN_SECONDS = 20.0  # from a signal to the end of patience, below Kubernetes' 30
+FAILED_SECONDS = 3.0  # the same after a worker that cannot be started
+_TICK = 0.25  # seconds between looks at the counters
+_HURRY = 0.5  # seconds: the longest wait before publish is started again while a run ends
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a run is told beside its plan."""
+
+    again: bool = False  # publish files anew, also those that are done
+    spool: str | None = None  # a folder for live records that wait for Redis
+    tend: Callable[[], str | None] = lambda: None  # called every tick; what it says is said on
+
+
+class Run:
+    """One run of a plan."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        redis_url: str,
+        supervisor: Supervisor,
+        out: Reporter,
+        options: Options | None = None,
+    ) -> None:
+        self._supervisor = supervisor
+        self._out = out
+        self._options = options or Options()
+        self._started_at = time.time()
+        self._deadline: float | None = None
+        self._problems: list[str] = []
+        self._usage = False
+        self._stopping = False
+        self._leaving = False
+        self._restarts: dict[tuple[str, str], Restarts] = {}
+        self._due: list[tuple[float, str, str]] = []  # when to start which role and name again
+        self._seen_up: set[tuple[str, str]] = set()
+        self._topology = Topology(
+            plan,
+            redis_url,
+            supervisor,
+            again=self._options.again,
+            spool=self._options.spool,
+        )
+
+    @property
+    def cameras(self) -> list[CameraRun]:
+        return self._topology.cameras
+
+    def serve(self) -> Outcome:
+        """Until every camera has finished and every worker has left."""
+        while self._supervisor.workers or self._due:
+            for event in self._supervisor.events(_TICK):
+                self._react(event)
+            self._start_what_is_due()
+            for camera in self._unfinished():
+                self._topology.advance(camera)
+            self._out.update(self.cameras)
+            if (news := self._options.tend()) is not None:
+                self._out.say(news)
+            if not self._leaving and not self._unfinished():
+                self._leave()
+            if self._deadline is not None and time.monotonic() > self._deadline:
+                self._due.clear()
+                self._supervisor.kill()
+        outcome = outcome_of(
+            self.cameras, self._problems, usage=self._usage, since=self._started_at
+        )
+        for camera in self.cameras:
+            camera.totals.close()
+        return outcome
+
+    def _unfinished(self) -> list[CameraRun]:
+        return [camera for camera in self.cameras if camera.finished is None]
+
+    def _react(self, event: Event) -> None:
+        match event:
+            case Said():
+                self._hear(event.worker, event.message)
+            case Died():
+                self._mourn(event)
+            case Signalled():
+                self._stop(event.name)
+
+    # ── what workers say ──────────────────────────────────────────────────────────────────────
+
+    def _hear(self, worker: Worker, message: object) -> None:
+        match message:
+            case control.Up():
+                self._welcome(worker, message)
+            case control.Identified():
+                camera = self._topology.camera(worker.name)
+                camera.identified, camera.digest = True, message.digest
+            case control.Began():
+                camera = self._topology.camera(worker.name)
+                if message.generation == camera.generation:
+                    camera.began = True
+                    camera.totals.retire()
+            case control.Connected():
+                self._topology.camera(worker.name).session = message.session
+            case control.Opened():
+                self._place(self._topology.camera(message.camera), message)
+            case control.Notice():
+                self._out.say(message.text)
+            case control.Finished():
+                self._finish(self._topology.camera(message.camera), message)
+
+    def _welcome(self, worker: Worker, message: control.Up) -> None:
+        self._seen_up.add((worker.role, worker.name))
+        if worker is not self._topology.infer:
+            return
+        if self._topology.network is None:
+            variant = self._topology.plan.weights.variant
+            self._out.say(f"network: {variant} on {message.detail}")
+            self._topology.network = message
+        self._topology.infer_up = True
+
+    def _place(self, camera: CameraRun, standing: control.Opened) -> None:
+        """A camera is asked for no more: it goes on, or ends here."""
+        if standing.generation != camera.generation:
+            return
+        camera.standing = standing
+        name, frame = camera.config.id, standing.accounted
+        suspect, camera.suspect = camera.suspect, None
+        if standing.finished and not camera.is_over:
+            reason = f"its job is done already, to frame {frame:,}; --again publishes it anew"
+            self._finish(camera, control.Finished(name, frame, True, None, reason))
+        elif camera.closing is not None:
+            if standing.session is None:  # it never had one
+                self._finish(camera, _closed(camera, camera.closing))
+        elif suspect is not None and camera.is_stuck_at(frame):
+            fault = "decoder" if suspect == "its decoder" else "us"
+            self._close(
+                camera, Closing(f"{suspect} died again and again at frame {frame:,}", fault)
+            )
+        elif frame and not camera.totals.has_begun and not camera.config.is_live:
+            self._out.say(f"{name}: goes on at frame {frame:,}; those before are published")
+
+    def _finish(self, camera: CameraRun, message: control.Finished) -> None:
+        if camera.finished is not None:
+            return
+        camera.finished = message
+        text = f"{message.camera}: {message.reason}"
+        self._out.say(text)
+        if message.fault is not None:
+            self._problems.append(text)
+        if camera.worker is not None:
+            camera.worker.send(control.Stop())
+
+    # ── how it ends ───────────────────────────────────────────────────────────────────────────
+
+    def _stop(self, signal_name: str) -> None:
+        if self._stopping:
+            self._out.say(f"{signal_name} again: leaving at once")
+            self._deadline = 0.0
+            return
+        self._out.say(f"{signal_name}: draining (again: leave at once)")
+        self._wind_down(DRAIN_SECONDS)
+
+    def _wind_down(self, seconds: float) -> None:
+        """Stops every source; what is under way goes on to its end, for so long at most."""
+        self._stopping = True
+        self._deadline = time.monotonic() + seconds
+        self._due = [(0.0, role, name) for _, role, name in self._due if role == "publish"]
+        for camera in self._unfinished():
+            if camera.begun and camera.worker is not None and self._topology.infer is not None:
+                camera.worker.send(control.Stop())  # its `Ended` travels the whole way
+            else:
+                self._close(camera, Closing("stopped"))
+
+    def _close(self, camera: CameraRun, closing: Closing) -> None:
+        """Ends a camera without its ingest: by publish, if there has been anything of it."""
+        if camera.worker is not None:
+            camera.worker.send(control.Stop())
+        if camera.totals.has_begun:
+            camera.closing = camera.closing or closing
+            camera.begin_anew()
+        else:
+            reason = "stopped before it began" if closing.fault is None else closing.reason
+            self._finish(camera, _closed(camera, Closing(reason, closing.fault)))
+
+    def _leave(self) -> None:
+        self._leaving = self._stopping = True
+        self._due.clear()
+        if self._deadline is None:
+            self._deadline = time.monotonic() + DRAIN_SECONDS
+        for worker in self._supervisor.workers:
+            worker.send(control.Stop())
+
+    # ── who dies ──────────────────────────────────────────────────────────────────────────────
+
+    def _mourn(self, death: Died) -> None:
+        worker, name = death.worker, (death.worker.role, death.worker.name)
+        is_unwell = death.cause is not None and not self._leaving
+        if is_unwell and worker.failure is not None and name not in self._seen_up:
+            self._give_up(worker, death)
+        elif is_unwell:
+            self._restart(worker, death)
+        elif worker.role == "ingest":
+            self._topology.camera(worker.name).worker = None
+
+    def _restart(self, worker: Worker, death: Died) -> None:
+        """Starts it again, or does without it where the run is about to end."""
+        name = (worker.role, worker.name)
+        self._forget(worker)
+        wait = self._restarts.setdefault(name, Restarts()).wait(time.monotonic())
+        if self._stopping and worker.role != "publish":
+            self._out.say(f"{worker} {death.cause}")
+            self._problems.append(f"{worker} {death.cause}")
+            return
+        wait = min(wait, _HURRY) if self._stopping else wait
+        self._due.append((time.monotonic() + wait, *name))
+        self._out.say(f"{worker} {death.cause}; it is started again in {wait:.1f} s")
+
+    def _forget(self, worker: Worker) -> None:
+        """A worker is gone: whoever worked with it begins anew, or is closed."""
+        topology = self._topology
+        if worker.role == "ingest":
+            concerned = [camera for camera in self._unfinished() if camera.worker is worker]
+            for camera in concerned:
+                camera.lose_ingest()
+        else:
+            concerned = self._unfinished()
+            for camera in concerned:
+                if worker is topology.infer and camera.totals.in_batches:
+                    camera.suspect = "the network"
+                camera.begin_anew()
+        if worker is topology.infer:
+            topology.infer, topology.infer_up = None, False
+        elif worker is topology.publish:
+            topology.publish = None
+        if self._stopping:
+            why = (
+                Closing("stopped") if worker.role == "publish" else Closing("a process died", "us")
+            )
+            for camera in concerned:
+                self._close(camera, why)
+
+    def _give_up(self, worker: Worker, death: Died) -> None:
+        """It cannot be started, and would fail again: the run ends."""
+        assert worker.failure is not None
+        self._usage = worker.failure.usage
+        self._problems.append(f"{worker} {death.cause}")
+        self._out.say(f"{worker} {death.cause}; the run ends")
+        self._forget(worker)
+        if not self._stopping:
+            self._wind_down(FAILED_SECONDS)
+
+    def _start_what_is_due(self) -> None:
+        now = time.monotonic()
+        due = [entry for entry in self._due if entry[0] <= now]
+        self._due = [entry for entry in self._due if entry[0] > now]
+        for _, role, name in due:
+            if role == "infer":
+                self._topology.start_infer()
+            elif role == "publish":
+                self._topology.start_publish()
+            elif (camera := self._topology.camera(name)).finished is None:
+                self._topology.start_ingest(camera)
+
+
+def _closed(camera: CameraRun, closing: Closing) -> control.Finished:
+    """Of a camera that has nothing to be published."""
+    return control.Finished(camera.config.id, 0, False, closing.fault, closing.reason)

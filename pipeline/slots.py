@@ -77,11 +77,11 @@ class Geometry:
 
     @property
     def pixels_at(self) -> int:
-        return -(-(_RECORDS + self.slots * _RECORD) // _PAGE) * _PAGE
+        return _whole_pages(_RECORDS + self.slots * _RECORD)
 
     @property
     def size(self) -> int:
-        return self.pixels_at + math.prod(self.shape)
+        return _whole_pages(self.pixels_at + math.prod(self.shape))
 
 
 class Slots:
@@ -316,6 +316,10 @@ class Slots:
     def _ring(self) -> None:
         if not self.geometry.live:
             os.eventfd_write(self.bell, 1)
+
+
+def _whole_pages(size: int) -> int:
+    return -(-size // _PAGE) * _PAGE
 
 
 def _available_megabytes() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -158,12 +159,42 @@ def embedded(folder: Path) -> Iterator[str]:
 
 
 def accounts_for_every_frame(url: str, camera: str, *, frames: int | None = None) -> None:
-    """A jump in `seq` is the sum of `dropped`, to the last of the `frames` that arrived."""
+    """A jump in `seq` is the sum of `dropped`, to the last of the `frames` that arrived.
+
+    Of every session, and each has one end.
+    """
     published = [entry.data for entry in entries(url, camera)]
-    (ended,) = [entry.data for entry in entries(url, camera, "events")]
-    expected = 0
-    for message in published:
-        assert message["seq"] == expected + sum(message["dropped"].values())
-        expected = message["seq"] + 1
-    assert ended["frames"] == expected + sum(ended["dropped"].values())
-    assert frames is None or ended["frames"] == frames
+    ends = [entry.data for entry in entries(url, camera, "events")]
+    assert len({ended["session"] for ended in ends}) == len(ends)
+    assert {message["session"] for message in published} <= {ended["session"] for ended in ends}
+    for ended in ends:
+        expected = 0
+        for message in published:
+            if message["session"] == ended["session"]:
+                assert message["seq"] == expected + sum(message["dropped"].values())
+                expected = message["seq"] + 1
+        assert ended["frames"] == expected + sum(ended["dropped"].values())
+    assert frames is None or sum(ended["frames"] for ended in ends) == frames
+
+
+def dropped(url: str, camera: str) -> int:
+    """How many frames its messages and events say were dropped."""
+    said = [*entries(url, camera), *entries(url, camera, "events")]
+    return sum(sum(entry.data["dropped"].values()) for entry in said)
+
+
+@dataclass(frozen=True)
+class LastLine:
+    """What a run said of itself at the end."""
+
+    published: int
+    dropped: dict[str, int]
+
+    @classmethod
+    def of(cls, said: str) -> LastLine:
+        line = said.splitlines()[-1].replace(",", "")
+        published = re.search(r"(\d+) frames published", line)
+        reasons = re.search(r"dropped: ([^;]*)", line)
+        pairs = re.findall(r"(\d+) (\w+)", reasons[1]) if reasons else []
+        assert published is not None, said
+        return cls(int(published[1]), {reason: int(frames) for frames, reason in pairs})

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import time
-from itertools import pairwise
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests import runs
+from tests import media, runs
 from tests.servers import RedisServer
 
 ROLES = ("ingest:yard", "infer:infer", "publish:publish")
@@ -25,7 +25,12 @@ def kill(run: runs.Running, worker: str) -> None:
     os.kill(runs.workers_of(run)[worker], signal.SIGKILL)
 
 
-@pytest.mark.slow
+def memory_of(process: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{process}/maps").read_text()
+    return ""
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_a_file_is_published_once_and_in_order_whoever_dies(
     tmp_path: Path, clip: Path, lite_s: Path, redis_server: RedisServer, role: str
@@ -45,31 +50,131 @@ def test_a_file_is_published_once_and_in_order_whoever_dies(
     times = [message["captured_at"] - message["media_time"] for message in published]
     assert max(times) - min(times) < 0.001
     assert run.said.count("was killed by SIGKILL; it is started again") == 2
+    last = runs.LastLine.of(run.said)
+    assert last.published == len(published)
+    assert last.dropped == {"max_fps": 377 - len(published)}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("role", ["ingest:gate", "infer:infer", "publish:publish"])
+@pytest.mark.parametrize(
+    "roles",
+    [
+        ("ingest:gate",),
+        ("infer:infer",),
+        ("publish:publish",),
+        ("ingest:gate", "publish:publish"),
+        ("infer:infer", "publish:publish"),
+        ("ingest:gate", "infer:infer", "publish:publish"),
+    ],
+    ids="+".join,
+)
 def test_a_live_camera_accounts_for_what_a_crash_took(
-    tmp_path: Path, clip: Path, lite_s: Path, redis_server: RedisServer, role: str
+    tmp_path: Path, clip: Path, lite_s: Path, redis_server: RedisServer, roles: tuple[str, ...]
 ) -> None:
     cameras = [{"id": "gate", "url": str(clip), "live": True, "loop": True}]
     file = runs.write_config(tmp_path, cameras, weights=lite_s, redis_url=redis_server.url)
 
     with runs.running(tmp_path, file) as run:
         runs.eventually(lambda: runs.length(redis_server.url, "gate") > 20, within=60)
-        kill(run, role)
+        for role in roles:
+            kill(run, role)
         there = runs.length(redis_server.url, "gate")
         runs.eventually(lambda: runs.length(redis_server.url, "gate") > there + 20, within=60)
         assert run.terminate() == 0, run.said
 
-    published = [entry.data for entry in runs.entries(redis_server.url, "gate")]
-    sessions = list(dict.fromkeys(message["session"] for message in published))
-    assert len(sessions) == (2 if role == "ingest:gate" else 1)
-    for before, after in pairwise(published):
-        if before["session"] == after["session"]:
-            assert after["seq"] - before["seq"] - 1 == sum(after["dropped"].values())
-    ends = {entry.data["session"] for entry in runs.entries(redis_server.url, "gate", "events")}
-    assert ends == set(sessions)
+    runs.accounts_for_every_frame(redis_server.url, "gate")
+    ends = runs.entries(redis_server.url, "gate", "events")
+    assert len(ends) == (2 if "ingest:gate" in roles else 1)
+    last = runs.LastLine.of(run.said)
+    assert last.published == runs.length(redis_server.url, "gate")
+    assert sum(last.dropped.values()) == runs.dropped(redis_server.url, "gate")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("role", ["ingest", "infer", "publish"])
+def test_a_worker_that_dies_around_a_signal_costs_no_camera_its_end(
+    tmp_path: Path, clip: Path, lite_s: Path, redis_server: RedisServer, role: str, when: str
+) -> None:
+    cameras = [
+        {"id": "gate", "url": str(clip), "live": True, "loop": True},
+        {"id": "yard", "url": str(clip), "loop": True},
+    ]
+    file = runs.write_config(tmp_path, cameras, weights=lite_s, redis_url=redis_server.url)
+
+    with runs.running(tmp_path, file) as run:
+        for camera in ("gate", "yard"):
+            runs.eventually(lambda c=camera: runs.length(redis_server.url, c) > 20, within=60)
+        for worker in [one for one in runs.workers_of(run) if one.startswith(role)]:
+            kill(run, worker)
+        if when == "before":
+            runs.eventually(lambda: "it is started again" in run.said, within=5)
+        code = run.terminate()
+
+    for camera in ("gate", "yard"):
+        runs.accounts_for_every_frame(redis_server.url, camera)
+        assert len(runs.entries(redis_server.url, camera, "events")) == 1
+    last = runs.LastLine.of(run.said)
+    assert last.published == sum(runs.length(redis_server.url, c) for c in ("gate", "yard"))
+    assert sum(last.dropped.values()) == runs.dropped(redis_server.url, "gate")
+    if when == "before" or role == "publish":
+        assert code == 0, run.said
+    else:
+        assert "was killed by SIGKILL" in run.said.splitlines()[-1]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_worker_that_dies_while_the_end_waits_for_redis_makes_no_second_end(
+    tmp_path: Path, lite_s: Path, redis_server: RedisServer, role: str
+) -> None:
+    clip = tmp_path / "short.mp4"
+    media.encode(clip, frames=40)
+    cameras = [
+        {"id": "yard", "url": str(clip)},
+        {"id": "gate", "url": str(clip), "live": True},
+    ]
+    file = runs.write_config(tmp_path, cameras, weights=lite_s, redis_url=redis_server.url)
+
+    with runs.running(tmp_path, file) as run:
+        runs.eventually(lambda: runs.length(redis_server.url, "yard") > 35, within=60)
+        with redis_server.frozen():
+            time.sleep(2)
+            kill(run, role)
+            time.sleep(1.5)
+        assert run.process.wait(60) == 0, run.said
+
+    runs.accounts_for_every_frame(redis_server.url, "yard", frames=40)
+    assert len(runs.entries(redis_server.url, "yard", "events")) == 1
+    runs.accounts_for_every_frame(redis_server.url, "gate")
+
+
+@pytest.mark.slow
+def test_a_decoder_that_dies_at_the_same_frame_again_and_again_ends_its_camera_alone(
+    tmp_path: Path, clip: Path, lite_s: Path, redis_server: RedisServer
+) -> None:
+    cameras = [{"id": camera, "url": str(clip), "loop": True} for camera in ("sick", "well")]
+    file = runs.write_config(tmp_path, cameras, weights=lite_s, redis_url=redis_server.url)
+
+    with runs.running(tmp_path, file) as run:
+        for camera in ("sick", "well"):
+            runs.eventually(lambda c=camera: runs.length(redis_server.url, c) > 5, within=60)
+        infer, killed = runs.workers_of(run)["infer:infer"], 0
+        os.kill(infer, signal.SIGSTOP)  # so that no frame of it is ever accounted for
+        while "died again and again" not in run.said:
+            sick = runs.workers_of(run).get("ingest:sick", killed)
+            if sick != killed and "memfd:vedette-sick" in memory_of(sick):  # it is at work
+                time.sleep(0.5)
+                os.kill(sick, signal.SIGKILL)
+                killed = sick
+            time.sleep(0.1)
+        os.kill(infer, signal.SIGCONT)
+        there = runs.length(redis_server.url, "well")
+        runs.eventually(lambda: runs.length(redis_server.url, "well") > there + 20, within=20)
+        assert run.terminate() == 1, run.said
+
+    for camera in ("sick", "well"):
+        runs.accounts_for_every_frame(redis_server.url, camera)
+    (ended,) = runs.entries(redis_server.url, "sick", "events")
+    assert ended.data["fault"] == "decoder"
+    assert "sick: its decoder died again and again at frame" in run.said
 
 
 def test_a_run_that_was_killed_goes_on_where_it_was(

@@ -192,7 +192,12 @@ class Topology:
     ) -> Slots:
         """New memory, in the hands of the camera and of publish."""
         slots = Slots.create(camera.config.id, geometry, carried=standing.owed)
-        camera.totals.move(slots, owed=standing.owed, uncounted=standing.uncounted)
+        camera.totals.move(
+            slots,
+            owed=standing.owed,
+            uncounted=standing.uncounted,
+            is_last=camera.closing is not None,
+        )
         attach = control.Attach(camera.config.id, camera.generation, geometry)
         publish.send(attach, (slots.fd, slots.bell))
         return slots

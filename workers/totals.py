@@ -34,6 +34,7 @@ class Totals:
         self._live = live
         self._slots: Slots | None = None
         self._owed = 0  # frames that were carried over into these slots
+        self._counts_anew = True  # of a file: an ingest decodes from the start into these slots
         self._before: _Before | None = None
         self._published = 0  # in memory that is gone; of a file never less than before
         self._dropped: Counts = {}
@@ -51,7 +52,9 @@ class Totals:
         if self._live:
             before = self._before.published if self._before else 0
             return self._published + before + self._slots.published
-        return max(self._published, self._slots.passed - self._owed + self._slots.published)
+        if self._counts_anew:
+            return max(self._published, self._slots.passed - self._owed + self._slots.published)
+        return self._published + self._slots.published
 
     @property
     def dropped(self) -> Counts:
@@ -92,17 +95,21 @@ class Totals:
         now = self._slots.confirmed if self._slots else self._confirmed
         return max(self._confirmed, now)
 
-    def move(self, slots: Slots, *, owed: int, uncounted: int) -> None:
-        """New memory, in which `owed` frames of the one before are carried over."""
+    def move(self, slots: Slots, *, owed: int, uncounted: int, is_last: bool) -> None:
+        """New memory, in which `owed` frames of the one before are carried over.
+
+        `is_last`: no ingest will write to it.
+        """
         self.retire()
         if self._slots is not None:
             self._confirmed = self.confirmed
             if self._live:
                 self._before = _Before(self._slots, owed, uncounted)
             else:
-                self._published, self._dropped = self.published, self.dropped
+                self._published = self.published + (uncounted if is_last else 0)
+                self._dropped = self.dropped
                 self._slots.close()
-        self._slots, self._owed = slots, owed
+        self._slots, self._owed, self._counts_anew = slots, owed, not is_last
 
     def retire(self) -> None:
         """Nobody writes to the memory before any more: what is in it is final."""

@@ -17,7 +17,7 @@ from pipeline.sinks.lanes import StreamRefused
 from pipeline.sinks.lease import LeaseTaken
 from pipeline.sinks.redis import RedisSink, Stream
 from pipeline.sinks.remains import Remains
-from pipeline.sinks.window import Keys
+from pipeline.sinks.window import NO_ENTRY, EntryId, Keys
 from pipeline.slots import Slots
 from pipeline.wire import CameraMessage, DetectionsMessage, merge_drops
 from workers import control
@@ -302,16 +302,18 @@ class Writer:
 
     def _say_standing(self, camera: Camera, opening: Open) -> None:
         """Where the camera stands: of a file, what its stream says; of a session, what is known."""
-        settings, found = opening.settings, Remains()
-        position, window = camera.stream.position, camera.stream.window
+        settings, window = opening.settings, camera.stream.window
+        position = camera.stream.position
+        session = position.session if position else settings.session
+        found = self._remains(camera, session, settings.confirmed)
         if position is not None:
-            camera.standing = Standing(position.session, window.expected)
-        elif settings.session not in (None, camera.standing.session):
-            if camera.is_new:
-                found = self._sink.remains(camera.stream, settings.session, settings.confirmed)
-            camera.standing = self._last_of(camera, settings.session, found)
+            camera.standing = Standing(session, window.expected)
+        elif session not in (None, camera.standing.session):
+            camera.standing = self._last_of(camera, session, found)
         standing = camera.standing
-        if found.ended is not None and not settings.is_over:  # whoever wrote it did not say so
+        if (
+            settings.live and found.ended is not None and not settings.is_over
+        ):  # whoever wrote it did not say so
             self._let_go(camera)
             self._tell(_finished(found.ended))
             return
@@ -335,6 +337,14 @@ class Writer:
         )
         if position is not None and position.finished:
             self._let_go(camera)
+
+    def _remains(self, camera: Camera, session: str | None, confirmed: EntryId) -> Remains:
+        """What an earlier publisher of this run has left of the session."""
+        if session is None or not camera.is_new:
+            return Remains()
+        if not camera.stream.live and confirmed == NO_ENTRY:  # or an earlier run
+            return Remains()
+        return self._sink.remains(camera.stream, session, confirmed)
 
     def _last_of(self, camera: Camera, session: str | None, found: Remains) -> Standing:
         """Of a live session, what this process has not taken itself: from Redis, or its spool.

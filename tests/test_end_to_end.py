@@ -222,7 +222,7 @@ def test_an_embedded_redis_ends_with_the_run_and_keeps_what_it_got(
     third = runs.vedette(tmp_path, "run", config, "--again")
 
     assert [done.returncode for done in (first, second, third)] == [0, 0, 0], second.stderr
-    assert "cars: its job is done already, to frame 377" in second.stderr
+    assert "cars: its job is done already; --again publishes it anew" in second.stderr
     log = tmp_path / "state" / "vedette" / "run" / "redis" / "server.log"
     assert "ready to exit" in log.read_text().splitlines()[-1]
     with runs.embedded(tmp_path) as url:

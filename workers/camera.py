@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from config.schema import Camera
 from pipeline.messages import Ended
+from pipeline.slots import EntryId
 from workers import control
 from workers.preflight import Plan
 from workers.supervisor import Worker
@@ -51,6 +52,17 @@ class CameraRun:
     closing: Closing | None = None
     finished: control.Finished | None = None
     _stuck: tuple[int, int] = (-1, 0)  # a frame, and how often somebody died there
+
+    @property
+    def confirmed(self) -> EntryId | None:
+        """Behind which entry there may be some that nobody has counted; None: there is none.
+
+        The epoch of a file is 0 where it is not known.
+        """
+        counted = self.totals.confirmed
+        if counted == (0, 0) and not self.config.is_live:
+            return None if self.first_seq is None else (0, self.first_seq)
+        return counted
 
     def begin_anew(self) -> None:
         """Somebody who knew the camera is gone: publish is to be asked again."""

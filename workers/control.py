@@ -56,7 +56,7 @@ class PublishCamera(Message, frozen=True):
     again: bool  # from the start, even if the job has been done
     session: str | None  # the live one that is under way; None before the first
     is_over: bool  # …and of which nothing more will come: its ingest died
-    confirmed: EntryId  # the last entry that was counted
+    confirmed: EntryId | None  # the last entry that this run has counted; epoch 0: of the job
 
 
 class Attach(Message, frozen=True):

@@ -148,8 +148,11 @@ class Run:
         name, frame = camera.config.id, standing.accounted
         suspect, camera.suspect = camera.suspect, None
         if standing.finished and not camera.is_over:
-            reason = f"its job is done already, to frame {frame:,}; --again publishes it anew"
-            self._finish(camera, control.Finished(name, frame, True, None, reason))
+            camera.totals.settle(standing.uncounted)
+            if not camera.config.is_live:  # of a live one publish says how it ended
+                again = "" if camera.totals.has_begun else " already; --again publishes it anew"
+                reason = f"its job is done{again}"
+                self._finish(camera, control.Finished(name, frame, True, None, reason))
         elif camera.closing is not None:
             if standing.session is None:  # it never had one
                 self._finish(camera, _closed(camera, camera.closing))

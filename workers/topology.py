@@ -145,7 +145,7 @@ class Topology:
                 again=self._again,
                 session=camera.session,
                 is_over=camera.is_over,
-                confirmed=camera.totals.confirmed,
+                confirmed=camera.confirmed,
             )
         )
 

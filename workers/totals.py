@@ -31,6 +31,7 @@ class Totals:
     """One camera's frames in this run: `published`, `dropped` by reason, `in_flight`."""
 
     def __init__(self, *, live: bool) -> None:
+        self.has_begun = False  # the camera has had a memory
         self._live = live
         self._slots: Slots | None = None
         self._owed = 0  # frames that were carried over into these slots
@@ -41,26 +42,19 @@ class Totals:
         self._confirmed: EntryId = (0, 0)
 
     @property
-    def has_begun(self) -> bool:
-        """Whether the camera has ever had a memory."""
-        return self._slots is not None
-
-    @property
     def published(self) -> int:
-        if self._slots is None:
-            return self._published
         if self._live:
             before = self._before.published if self._before else 0
-            return self._published + before + self._slots.published
+            return self._published + before + (self._slots.published if self._slots else 0)
+        if self._slots is None:
+            return self._published
         if self._counts_anew:
             return max(self._published, self._slots.passed - self._owed + self._slots.published)
         return self._published + self._slots.published
 
     @property
     def dropped(self) -> Counts:
-        if self._slots is None:
-            return self._dropped
-        now = self._slots.dropped()
+        now = self._slots.dropped() if self._slots else {}
         if self._live:
             before = self._before.slots.dropped() if self._before else {}
             return merge_drops(self._dropped, merge_drops(before, now))
@@ -101,15 +95,26 @@ class Totals:
         `is_last`: no ingest will write to it.
         """
         self.retire()
-        if self._slots is not None:
-            self._confirmed = self.confirmed
-            if self._live:
-                self._before = _Before(self._slots, owed, uncounted)
-            else:
-                self._published = self.published + (uncounted if is_last else 0)
-                self._dropped = self.dropped
-                self._slots.close()
+        self._put_away(owed, uncounted if self._live or is_last else 0)
+        self.has_begun = True
         self._slots, self._owed, self._counts_anew = slots, owed, not is_last
+
+    def settle(self, uncounted: int) -> None:
+        """Nothing is under way any more: it is in Redis, `uncounted`, or has died."""
+        self.retire()
+        self._put_away(0, uncounted)
+        self.retire()
+
+    def _put_away(self, owed: int, uncounted: int) -> None:
+        if self._slots is None:
+            return
+        self._confirmed = self.confirmed
+        if self._live:
+            self._before = _Before(self._slots, owed, uncounted)
+        else:
+            self._published, self._dropped = self.published + uncounted, self.dropped
+            self._slots.close()
+        self._slots = None
 
     def retire(self) -> None:
         """Nobody writes to the memory before any more: what is in it is final."""

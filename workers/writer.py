@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
-import random
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -17,45 +15,16 @@ from pipeline.sinks.lanes import StreamRefused
 from pipeline.sinks.lease import LeaseTaken
 from pipeline.sinks.redis import RedisSink, Stream
 from pipeline.sinks.remains import Remains
-from pipeline.sinks.window import NO_ENTRY, EntryId, Keys
+from pipeline.sinks.window import EntryId, Keys
 from pipeline.slots import Slots
 from pipeline.wire import CameraMessage, DetectionsMessage, merge_drops
 from workers import control
+from workers.pause import Pause
 
 LIVE_WINDOW = 2000  # records of a live camera that wait for Redis; older ones are shed
 
 _LINGER = 0.01  # seconds that a first record waits for company
 _RENEW = 1.0  # seconds between looks at what the leases need
-_BACKOFF = (0.2, 5.0)  # seconds: the first and the longest wait between attempts, before jitter
-
-
-class Pause:
-    """When to try again, and what was complained about: of one camera, or of Redis as a whole."""
-
-    def __init__(self) -> None:
-        self.until = 0.0  # monotonic seconds
-        self.complaint: str | None = None
-        self._is_slow = False  # what was complained about needs a person
-        self._waits = _backoff()
-
-    def extend(self, error: SinkUnavailable) -> bool:
-        """Puts the next attempt off; whether the reason is news."""
-        self.until = time.monotonic() + (error.retry_after or next(self._waits))
-        was_slow, self._is_slow = self._is_slow, error.retry_after is not None
-        repeats = was_slow and self._is_slow  # the seconds in its text are no news
-        news = self.complaint is None or (self.complaint != str(error) and not repeats)
-        self.complaint = str(error)
-        return news
-
-    def progress(self) -> None:
-        """Something got in, whatever was answered: the next failure is a first one."""
-        self._waits = _backoff()
-
-    def end(self) -> bool:
-        """It works; whether that is news."""
-        news = self.complaint is not None
-        self.until, self.complaint, self._waits = 0.0, None, _backoff()
-        return news
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,12 +280,6 @@ class Writer:
         elif session not in (None, camera.standing.session):
             camera.standing = self._last_of(camera, session, found)
         standing = camera.standing
-        if (
-            settings.live and found.ended is not None and not settings.is_over
-        ):  # whoever wrote it did not say so
-            self._let_go(camera)
-            self._tell(_finished(found.ended))
-            return
         camera.opening, camera.is_new = None, False
         # From here on it is the new generation that counts, with these frames carried over.
         if camera.slots is not None:
@@ -337,13 +300,17 @@ class Writer:
         )
         if position is not None and position.finished:
             self._let_go(camera)
+        elif found.ended is not None and settings.live and not settings.is_over:
+            self._let_go(camera)
+            self._tell(_finished(found.ended))
 
-    def _remains(self, camera: Camera, session: str | None, confirmed: EntryId) -> Remains:
+    def _remains(self, camera: Camera, session: str | None, confirmed: EntryId | None) -> Remains:
         """What an earlier publisher of this run has left of the session."""
-        if session is None or not camera.is_new:
+        if session is None or confirmed is None or not camera.is_new:
             return Remains()
-        if not camera.stream.live and confirmed == NO_ENTRY:  # or an earlier run
-            return Remains()
+        position = camera.stream.position
+        if position is not None and confirmed[0] == 0:
+            confirmed = position.epoch, confirmed[1]
         return self._sink.remains(camera.stream, session, confirmed)
 
     def _last_of(self, camera: Camera, session: str | None, found: Remains) -> Standing:
@@ -390,11 +357,3 @@ class Writer:
 def _finished(event: CameraMessage) -> control.Finished:
     frames, is_complete = event.frames or 0, bool(event.complete)
     return control.Finished(event.camera, frames, is_complete, event.fault, event.reason)
-
-
-def _backoff() -> Iterator[float]:
-    """Endless waits with full jitter (Brooker, "Exponential Backoff And Jitter", AWS, 2015)."""
-    longest, most = _BACKOFF
-    while True:
-        yield random.uniform(0, longest)
-        longest = min(longest * 2, most)

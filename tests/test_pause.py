@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.errors import SinkUnavailable
-from workers.writer import Pause
+from workers.pause import Pause
 
 
 def test_the_same_complaint_is_news_once() -> None:

@@ -192,6 +192,15 @@ class Slots:
         """A file's frame that an earlier generation has published was decoded past."""
         self._words[_INGEST + 2] += 1
 
+    def ingested(self) -> list[int]:
+        """All that ingest counts; the difference between two moments may be counted again."""
+        return list(self._words[_INGEST : _INGEST + _DROPS + len(REASONS)])
+
+    def count_again(self, counted: list[int], times: int) -> None:
+        """What ingest counted meanwhile happened so many times more."""
+        for word, number in enumerate(counted, start=_INGEST):
+            self._words[word] += number * times
+
     def count_ingest_drop(self, reason: str, frames: int = 1) -> None:
         self._words[_INGEST + _DROPS + REASONS.index(reason)] += frames
 

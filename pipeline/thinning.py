@@ -31,7 +31,7 @@ class StreamClock:
     """A file's wall clock: its start plus its media time, running on from segment to segment."""
 
     def __init__(self, started_at: float) -> None:
-        self._origin = started_at
+        self.origin = started_at  # of the present segment
         self._segment = 0
         self._latest = 0.0
         self._interval = 0.0  # between the last two pictures
@@ -40,8 +40,8 @@ class StreamClock:
         """Seconds since 1970 of a picture; to be asked for every picture, in order."""
         if segment != self._segment:
             self._segment = segment
-            self._origin += self._latest + self._interval
+            self.origin += self._latest + self._interval
         elif media_time > self._latest:
             self._interval = media_time - self._latest
         self._latest = media_time
-        return self._origin + media_time
+        return self.origin + media_time

@@ -55,6 +55,34 @@ def test_a_file_is_published_once_and_in_order_whoever_dies(
     assert last.dropped == {"max_fps": 377 - len(published)}
 
 
+def test_a_loop_goes_on_in_the_lap_where_it_was(
+    tmp_path: Path, lite_s: Path, redis_server: RedisServer
+) -> None:
+    clip = tmp_path / "short.mp4"
+    media.encode(clip, frames=30, rate=25)
+    cameras = [{"id": "yard", "url": str(clip), "loop": True, "max_fps": 5}]
+    file = runs.write_config(tmp_path, cameras, weights=lite_s, redis_url=redis_server.url)
+
+    with runs.running(tmp_path, file) as run:
+        for already in (60, 200):
+            runs.eventually(lambda a=already: runs.length(redis_server.url, "yard") > a, within=60)
+            kill(run, "publish:publish")
+        assert run.terminate() == 0, run.said
+
+    runs.accounts_for_every_frame(redis_server.url, "yard")
+    published = [entry.data for entry in runs.entries(redis_server.url, "yard")]
+    start = published[0]["captured_at"]
+    for message in published:
+        lap, frame = divmod(message["seq"], 30)
+        assert frame % 5 == 0
+        assert message["segment"] == lap
+        assert message["media_time"] == pytest.approx(frame / 25)
+        assert message["captured_at"] - start == pytest.approx(message["seq"] / 25, abs=1e-3)
+    last = runs.LastLine.of(run.said)
+    assert last.published == len(published)
+    assert last.dropped == {"max_fps": runs.dropped(redis_server.url, "yard")}
+
+
 @pytest.mark.parametrize(
     "roles",
     [

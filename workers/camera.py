@@ -43,6 +43,7 @@ class CameraRun:
     digest: str | None = None  # of the file
     asked: bool = False
     standing: control.Opened | None = None
+    uncounted: int = 0  # frames that publish had confirmed without a memory to count them in
     begun: bool = False
     began: bool = False
     first_seq: int | None = None  # of a file: where this run found it
@@ -74,6 +75,16 @@ class CameraRun:
         self.is_over = self.session is not None
         if self.began:
             self.suspect = "its decoder"
+        self.begin_anew()
+
+    def lose_infer(self) -> None:
+        if self.totals.in_batches:
+            self.suspect = "the network"
+        self.begin_anew()
+
+    def lose_publish(self) -> None:
+        """The next one looks for itself what nobody has counted."""
+        self.uncounted = 0
         self.begin_anew()
 
     def is_stuck_at(self, frame: int) -> bool:

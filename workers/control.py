@@ -152,7 +152,7 @@ class Opened(Message, frozen=True):
     started_at: float | None  # of a file's epoch
     finished: bool  # there is nothing to do: its end is published
     owed: int  # frames that publish holds and Redis has yet to confirm
-    uncounted: int  # frames of a live session that Redis has beyond the last that was counted
+    uncounted: int  # frames that Redis has beyond those in the memory files and earlier answers
 
 
 class Notice(Message, frozen=True):

@@ -12,6 +12,7 @@ import secrets
 import select
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -137,6 +138,17 @@ class Link:
             self._out = None
 
 
+@dataclass(frozen=True, slots=True)
+class Lap:
+    """Of a loop: where it began."""
+
+    number: int
+    frames: int
+    segment: int
+    origin: float  # of the clock
+    counted: list[int]
+
+
 class Session:
     """One connection of a live camera, or one reading of a file: its frames, numbered and sent.
 
@@ -153,6 +165,8 @@ class Session:
         self._painted: dict[tuple[int, int], Letterbox] = {}  # by generation and slot
         self._clock = StreamClock(camera.started_at)
         self._rate = Rate(camera.max_fps)
+        self._lap: Lap | None = None  # the last one that was passed by
+        self._segments = 0  # of the laps that were left out
         if camera.live:
             link.tell(control.Connected(self.name))
 
@@ -202,7 +216,25 @@ class Session:
                 slots.count_passed()
             else:
                 slots.count_ingest_drop(reason)
+        self._pass_laps(picture)
         self._link.hear(0)
+
+    def _pass_laps(self, picture: Picture) -> None:
+        """Leaves out the laps of a loop that would be like the one that was just passed by."""
+        if picture.lap == (self._lap.number if self._lap else 0):
+            return
+        slots, before = self._link.slots, self._lap
+        self._lap = now = Lap(
+            picture.lap, self.frames, picture.segment, self._clock.origin, slots.ingested()
+        )
+        if before is None:
+            return
+        laps = (self._link.camera.next_seq - now.frames) // (now.frames - before.frames)
+        self.frames += laps * (now.frames - before.frames)
+        self._segments += laps * (now.segment - before.segment)
+        self._clock.origin += laps * (now.origin - before.origin)
+        counted = [b - a for a, b in zip(before.counted, now.counted, strict=True)]
+        slots.count_again(counted, laps)
 
     def _reason_to_drop(self, picture: Picture) -> str | None:
         if not self._rate.wants(picture.segment, picture.media_time):
@@ -266,7 +298,7 @@ class Session:
             camera=self._link.camera.camera,
             session=self.name,
             seq=seq,
-            segment=picture.segment,
+            segment=self._segments + picture.segment,
             media_time=picture.media_time,
             captured_at=captured_at,
             captured_ns=picture.arrived_ns,

@@ -145,10 +145,11 @@ class Run:
         if standing.generation != camera.generation:
             return
         camera.standing = standing
+        camera.uncounted += standing.uncounted
         name, frame = camera.config.id, standing.accounted
         suspect, camera.suspect = camera.suspect, None
         if standing.finished and not camera.is_over:
-            camera.totals.settle(standing.uncounted)
+            camera.totals.settle(camera.uncounted)
             if not camera.config.is_live:  # of a live one publish says how it ended
                 again = "" if camera.totals.has_begun else " already; --again publishes it anew"
                 reason = f"its job is done{again}"
@@ -242,25 +243,24 @@ class Run:
 
     def _forget(self, worker: Worker) -> None:
         """A worker is gone: whoever worked with it begins anew, or is closed."""
-        topology = self._topology
+        topology, concerned, why = (
+            self._topology,
+            self._unfinished(),
+            Closing("a process died", "us"),
+        )
         if worker.role == "ingest":
-            concerned = [camera for camera in self._unfinished() if camera.worker is worker]
+            concerned = [camera for camera in concerned if camera.worker is worker]
             for camera in concerned:
                 camera.lose_ingest()
-        else:
-            concerned = self._unfinished()
-            for camera in concerned:
-                if worker is topology.infer and camera.totals.in_batches:
-                    camera.suspect = "the network"
-                camera.begin_anew()
-        if worker is topology.infer:
+        elif worker.role == "infer":
             topology.infer, topology.infer_up = None, False
-        elif worker is topology.publish:
-            topology.publish = None
+            for camera in concerned:
+                camera.lose_infer()
+        else:
+            topology.publish, why = None, Closing("stopped")
+            for camera in concerned:
+                camera.lose_publish()
         if self._stopping:
-            why = (
-                Closing("stopped") if worker.role == "publish" else Closing("a process died", "us")
-            )
             for camera in concerned:
                 self._close(camera, why)
 

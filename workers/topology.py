@@ -176,6 +176,8 @@ class Topology:
         ended = camera.end_of(standing, closing)
         self._attach(camera, standing, geometry, publish)
         camera.totals.retire()
+        if camera.first_seq is not None and not camera.config.is_live:
+            camera.totals.cut(standing.accounted - camera.first_seq)
         publish.send(control.End(ended, is_last=True))
 
     def _end_session(self, camera: CameraRun, standing: control.Opened, publish: Worker) -> None:
@@ -195,9 +197,10 @@ class Topology:
         camera.totals.move(
             slots,
             owed=standing.owed,
-            uncounted=standing.uncounted,
+            uncounted=camera.uncounted,
             is_last=camera.closing is not None,
         )
+        camera.uncounted = 0
         attach = control.Attach(camera.config.id, camera.generation, geometry)
         publish.send(attach, (slots.fd, slots.bell))
         return slots

@@ -105,6 +105,14 @@ class Totals:
         self._put_away(0, uncounted)
         self.retire()
 
+    def cut(self, frames: int) -> None:
+        """A file ends where publish has it, after `frames`: what was dropped behind comes again."""
+        excess = self.known - frames
+        for reason, count in self._dropped.items():
+            taken = max(0, min(count, excess))
+            self._dropped[reason] = count - taken
+            excess -= taken
+
     def _put_away(self, owed: int, uncounted: int) -> None:
         if self._slots is None:
             return

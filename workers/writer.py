@@ -280,6 +280,7 @@ class Writer:
         elif session not in (None, camera.standing.session):
             camera.standing = self._last_of(camera, session, found)
         standing = camera.standing
+        uncounted, camera.confirmed = found.uncounted + camera.confirmed, 0
         camera.opening, camera.is_new = None, False
         # From here on it is the new generation that counts, with these frames carried over.
         if camera.slots is not None:
@@ -295,7 +296,7 @@ class Writer:
                 started_at=position.started_at if position else None,
                 finished=position.finished if position else found.ended is not None,
                 owed=window.frames,
-                uncounted=found.uncounted,
+                uncounted=uncounted,
             )
         )
         if position is not None and position.finished:

@@ -38,6 +38,7 @@ class Picture:
     width: int  # of the camera picture, pixels
     height: int
     segment: int  # +1 at each discontinuity of time stamps and each turn of a loop
+    lap: int  # how often a loop has begun anew
     media_time: float  # seconds from the segment's start, >= 0
     tainted: bool  # the decoder saw damage since the last keyframe
     arrived_at: float  # when its packet arrived, seconds since 1970

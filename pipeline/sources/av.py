@@ -44,6 +44,7 @@ class VideoSource:
         self.complete = False
         self.reason = "not read to its end"
         self.fault: str | None = None
+        self._laps = 0
         self._admission = admission
         self._live = live
         self._loop = loop
@@ -95,6 +96,7 @@ class VideoSource:
             self.reason, self.fault = str(error), error.fault
             return False
         self._timeline.turn()
+        self._laps += 1
         return True
 
     def _picture(self, decoded: Decoded) -> Picture:
@@ -109,6 +111,7 @@ class VideoSource:
             width=frame.width,
             height=frame.height,
             segment=segment,
+            lap=self._laps,
             media_time=media_time,
             tainted=decoded.tainted,
             arrived_at=at,

@@ -154,18 +154,23 @@ def test_too_few_open_files_are_said_before_anything_starts(
     assert "1 cameras need 76 open files and the limit is 48" in done.stderr
 
 
+@pytest.mark.parametrize("live", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_camera_whose_key_holds_something_else_stops_no_other(
-    tmp_path: Path, clip: Path, lite_s: Path, redis_server: RedisServer
+    tmp_path: Path, clip: Path, lite_s: Path, redis_server: RedisServer, live: bool
 ) -> None:
-    cameras = [{"id": name, "url": str(clip)} for name in ("sick", "well")]
+    cameras = [
+        {"id": "sick", "url": str(clip), "live": live, "loop": live},
+        {"id": "well", "url": str(clip)},
+    ]
     file = runs.write_config(tmp_path, cameras, weights=lite_s, redis_url=redis_server.url)
     with redis_server.client() as client:
         client.set("vedette:{sick}:detections", "somebody's own")
 
     with runs.running(tmp_path, file) as run:
         runs.eventually(lambda: runs.entries(redis_server.url, "well", "events"), within=60)
-        run.process.send_signal(signal.SIGTERM)
-        run.process.wait(25)
+        if live:  # it waits until somebody has mended that
+            run.process.send_signal(signal.SIGTERM)
+        assert run.process.wait(25) == (3 if live else 1)
 
     assert runs.length(redis_server.url, "well") == 377
     assert "sick: a key of 'sick' is no stream" in run.said

@@ -89,8 +89,8 @@ def test_a_loop_goes_on_in_the_lap_where_it_was(
         ("ingest:gate",),
         ("infer:infer",),
         ("publish:publish",),
-        ("ingest:gate", "publish:publish"),
-        ("infer:infer", "publish:publish"),
+        pytest.param(("ingest:gate", "publish:publish"), marks=pytest.mark.slow),
+        pytest.param(("infer:infer", "publish:publish"), marks=pytest.mark.slow),
         ("ingest:gate", "infer:infer", "publish:publish"),
     ],
     ids="+".join,
@@ -117,7 +117,7 @@ def test_a_live_camera_accounts_for_what_a_crash_took(
     assert sum(last.dropped.values()) == runs.dropped(redis_server.url, "gate")
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", ["before", pytest.param("after", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("role", ["ingest", "infer", "publish"])
 def test_a_worker_that_dies_around_a_signal_costs_no_camera_its_end(
     tmp_path: Path, clip: Path, lite_s: Path, redis_server: RedisServer, role: str, when: str

@@ -128,13 +128,11 @@ class Writer:
     def _attend(self, camera: Camera) -> None:
         try:
             self._publish(camera)
-        except LeaseTaken as error:
-            if error.retry_after is None:
-                self._give_up(camera, str(error))
-            else:
-                self._put_off(camera.pause, error, f"{camera.name}: ")
         except StreamRefused as error:
-            self._put_off(camera.pause, error, f"{camera.name}: ")
+            if error.retry_after is not None or _may_pass(camera, error):
+                self._put_off(camera.pause, error, f"{camera.name}: ")
+            else:
+                self._give_up(camera, str(error))
         except SinkUnavailable as error:
             self._put_off(self._pause, error)
         else:
@@ -353,6 +351,11 @@ class Writer:
     def _tell(self, message: Message) -> None:
         while not self._channel.send(message):
             time.sleep(0.001)  # the supervisor always reads
+
+
+def _may_pass(camera: Camera, error: StreamRefused) -> bool:
+    """A live camera waits until somebody has mended its key; a file's job would never end."""
+    return camera.stream.live and not isinstance(error, LeaseTaken)
 
 
 def _finished(event: CameraMessage) -> control.Finished:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import msgspec
 
@@ -11,6 +12,7 @@ from pipeline.sinks.stream import data_of
 from pipeline.sinks.window import EntryId, Keys, format_id
 from pipeline.wire import CameraMessage, DetectionsMessage, read_camera, read_detections
 
+_STRANGERS = 50  # entries of somebody else, at the end, behind which ours are still looked for
 _MOST = 2500  # entries: more than a publisher can have sent and not counted
 
 
@@ -31,29 +33,29 @@ def questions(keys: Keys, confirmed: EntryId) -> tuple[Command, ...]:
     behind = format_id((confirmed[0], confirmed[1] + 1))
     return (
         ("XREVRANGE", keys.detections, "+", behind, "COUNT", _MOST),
-        ("XREVRANGE", keys.detections, "+", "-", "COUNT", 1),
+        ("XREVRANGE", keys.detections, "+", "-", "COUNT", _STRANGERS),
         ("XREVRANGE", keys.events, "+", "-", "COUNT", 1),
     )
 
 
 def remains(session: str, answers: list[object]) -> Remains:
     """What `session` has left, from the answers to `questions`."""
-    behind, last, events = answers
-    newest = _detections(last)
+    behind, last, events = (cast("list[object]", answer) for answer in answers)
+    uncounted = _of(session, behind)
+    newest = next(iter(uncounted or _of(session, last)), None)
     event = _event(events)
     is_end = event is not None and event.state == "ended" and event.session == session
     return Remains(
-        accounted=newest.seq + 1 if newest is not None and newest.session == session else 0,
-        uncounted=sum(_is_of(session, [entry]) for entry in behind)
-        if isinstance(behind, list)
-        else 0,
+        accounted=newest.seq + 1 if newest is not None else 0,
+        uncounted=len(uncounted),
         ended=event if is_end else None,
     )
 
 
-def _is_of(session: str, entries: object) -> bool:
-    message = _detections(entries)
-    return message is not None and message.session == session
+def _of(session: str, entries: list[object]) -> list[DetectionsMessage]:
+    """The messages of a session, newest first."""
+    found = (_detections([entry]) for entry in entries)
+    return [one for one in found if one is not None and one.session == session]
 
 
 def _detections(entries: object) -> DetectionsMessage | None:

@@ -220,13 +220,16 @@ class Run:
 
     def _mourn(self, death: Died) -> None:
         worker, name = death.worker, (death.worker.role, death.worker.name)
-        is_unwell = death.cause is not None and not self._leaving
+        is_unwell = death.cause is not None and not self._leaving and self._is_needed(worker)
         if is_unwell and worker.failure is not None and name not in self._seen_up:
             self._give_up(worker, death)
         elif is_unwell:
             self._restart(worker, death)
         elif worker.role == "ingest":
             self._topology.camera(worker.name).worker = None
+
+    def _is_needed(self, worker: Worker) -> bool:
+        return worker.role != "ingest" or self._topology.camera(worker.name).finished is None
 
     def _restart(self, worker: Worker, death: Died) -> None:
         """Starts it again, or does without it where the run is about to end."""

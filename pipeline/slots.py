@@ -1,7 +1,7 @@
 """One camera's memory file: slots of pixels, and its counters; every number has one writer.
 
     offset   what                                        written by
-    512      arrived, sent, passed, session's frames,    ingest
+    512      arrived, sent, session's frames,            ingest
              dropped[reason]
     1024     taken, read, inferred, dropped[reason]      infer
     1536     received, published, last id confirmed,     publish
@@ -186,11 +186,7 @@ class Slots:
 
     def continue_session(self, frames: int) -> None:
         """So many frames of the session have arrived, in this memory or before it."""
-        self._words[_INGEST + 3] = frames
-
-    def count_passed(self) -> None:
-        """A file's frame that an earlier generation has published was decoded past."""
-        self._words[_INGEST + 2] += 1
+        self._words[_INGEST + 2] = frames
 
     def ingested(self) -> list[int]:
         """All that ingest counts; the difference between two moments may be counted again."""
@@ -268,12 +264,8 @@ class Slots:
         return self._words[_INGEST + 1]
 
     @property
-    def passed(self) -> int:
-        return self._words[_INGEST + 2]
-
-    @property
     def session_frames(self) -> int:
-        return self._words[_INGEST + 3]
+        return self._words[_INGEST + 2]
 
     @property
     def taken(self) -> int:

@@ -69,7 +69,7 @@ def test_the_publishers_user_may_do_all_that_the_protocol_does(redis_server: Red
                 drain(sink, one)
                 one.lease.renewed = float("-inf")
             assert sink.renew() == []
-            assert sink.remains(stream, "1-ab", (0, 0)).accounted == 300
+            assert sink.remains(stream, {"1-ab"}, (0, 0), (0, 0)).accounted == {"1-ab": 300}
             client.xadd(KEYS.detections, {"data": "{}"}, id="99999999999999-0")  # XRANGE
             stream.window.append(frame(300))
             drain(sink, stream)

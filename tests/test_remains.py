@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.sinks.redis import RedisSink, Stream
 from pipeline.sinks.remains import Remains
-from pipeline.sinks.window import NO_ENTRY, Keys
+from pipeline.sinks.window import NO_ENTRY, EntryId, Keys
 from tests.published import ended, frame
 from tests.servers import RedisServer
 
@@ -20,10 +20,21 @@ def publish(sink: RedisSink, *messages: object) -> Stream:
     return stream
 
 
+def look(
+    sink: RedisSink,
+    stream: Stream,
+    session: str = "1-ab",
+    *,
+    confirmed: EntryId = NO_ENTRY,
+    event: EntryId = NO_ENTRY,
+) -> Remains:
+    return sink.remains(stream, {session}, confirmed, event)
+
+
 def test_nothing_is_found_in_streams_that_are_not_there(redis_server: RedisServer) -> None:
     sink = RedisSink(redis_server.url)
 
-    assert sink.remains(publish(sink), "1-ab", NO_ENTRY) == Remains()
+    assert look(sink, publish(sink)) == Remains()
     sink.close()
 
 
@@ -38,10 +49,10 @@ def test_entries_behind_the_last_counted_one_are_counted_and_none_before(
     while len(stream.window):
         sink.write(stream)
 
-    found = sink.remains(stream, "1-ab", middle)
+    found = look(sink, stream, confirmed=middle)
 
-    assert (found.accounted, found.uncounted, found.ended) == (150, 30, None)
-    assert sink.remains(stream, "1-ab", stream.window.confirmed).uncounted == 0
+    assert found == Remains({"1-ab": 150}, 30, stream.window.confirmed)
+    assert look(sink, stream, confirmed=stream.window.confirmed).uncounted == 0
     sink.close()
 
 
@@ -52,8 +63,8 @@ def test_another_session_and_entries_of_others_are_not_ours(redis_server: RedisS
         client.xadd(KEYS.detections, {"data": "{}"})
         client.xadd(KEYS.events, {"somebody": "else"})
 
-    assert sink.remains(stream, "2-cd", NO_ENTRY) == Remains()
-    assert sink.remains(stream, "1-ab", NO_ENTRY) == Remains(accounted=2, uncounted=2)
+    assert look(sink, stream, "2-cd") == Remains()
+    assert look(sink, stream) == Remains({"1-ab": 2}, 2, stream.window.confirmed)
     sink.close()
 
 
@@ -61,9 +72,9 @@ def test_an_end_is_found_with_its_session_only(redis_server: RedisServer) -> Non
     sink = RedisSink(redis_server.url)
     stream = publish(sink, frame(0), ended(1))
 
-    found = sink.remains(stream, "1-ab", NO_ENTRY)
+    event = stream.window.last[KEYS.events]
 
-    assert found.ended is not None
-    assert (found.ended.frames, found.accounted) == (1, 1)
-    assert sink.remains(stream, "2-cd", NO_ENTRY).ended is None
+    assert look(sink, stream).ended == {"1-ab"}
+    assert look(sink, stream, "2-cd").ended == frozenset()
+    assert look(sink, stream, event=event).ended == frozenset()  # it was there before the run
     sink.close()

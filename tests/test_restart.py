@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import time
 from contextlib import suppress
@@ -109,12 +110,7 @@ def test_a_live_camera_accounts_for_what_a_crash_took(
         runs.eventually(lambda: runs.length(redis_server.url, "gate") > there + 20, within=60)
         assert run.terminate() == 0, run.said
 
-    runs.accounts_for_every_frame(redis_server.url, "gate")
-    ends = runs.entries(redis_server.url, "gate", "events")
-    assert len(ends) == (2 if "ingest:gate" in roles else 1)
-    last = runs.LastLine.of(run.said)
-    assert last.published == runs.length(redis_server.url, "gate")
-    assert sum(last.dropped.values()) == runs.dropped(redis_server.url, "gate")
+    adds_up(redis_server, run, "gate", sessions=2 if "ingest:gate" in roles else 1)
 
 
 @pytest.mark.parametrize("when", ["before", pytest.param("after", marks=pytest.mark.slow)])
@@ -173,6 +169,164 @@ def test_a_worker_that_dies_while_the_end_waits_for_redis_makes_no_second_end(
     runs.accounts_for_every_frame(redis_server.url, "yard", frames=12)
     assert len(runs.entries(redis_server.url, "yard", "events")) == 1
     runs.accounts_for_every_frame(redis_server.url, "gate")
+
+
+@pytest.mark.slow
+def test_the_end_of_a_session_is_not_lost_with_the_publisher_that_held_it(
+    tmp_path: Path, clip: Path, lite_s: Path, redis_server: RedisServer
+) -> None:
+    cameras = [{"id": "gate", "url": str(clip), "live": True, "loop": True}]
+    file = runs.write_config(tmp_path, cameras, weights=lite_s, redis_url=redis_server.url)
+
+    with runs.running(tmp_path, file) as run:
+        runs.eventually(lambda: runs.length(redis_server.url, "gate") > 20, within=60)
+        with redis_server.frozen():
+            time.sleep(0.3)
+            kill(run, "ingest:gate")
+            time.sleep(0.1)
+            runs.eventually(lambda: "memfd:" in memory_of_worker(run, "ingest:gate"), within=20)
+            time.sleep(1)
+            kill(run, "publish:publish")
+            time.sleep(0.3)
+        there = runs.length(redis_server.url, "gate")
+        runs.eventually(lambda: runs.length(redis_server.url, "gate") > there + 20, within=60)
+        assert run.terminate() == 0, run.said
+
+    adds_up(redis_server, run, "gate", sessions=2)
+
+
+@pytest.mark.slow
+def test_an_end_that_waits_in_a_spool_is_not_said_twice(
+    tmp_path: Path, lite_s: Path, redis_server: RedisServer
+) -> None:
+    clip = tmp_path / "short.mp4"
+    media.encode(clip, frames=50, rate=25)
+    cameras = [{"id": "gate", "url": str(clip), "live": True}]
+    file = runs.write_config(tmp_path, cameras, weights=lite_s, redis_url=redis_server.url)
+    file.write_text(file.read_text().replace("redis:\n", "redis:\n  durability: disk\n"))
+
+    with runs.running(tmp_path, file) as run:
+        runs.eventually(lambda: runs.length(redis_server.url, "gate") > 10, within=60)
+        with redis_server.frozen():
+            time.sleep(4)
+            kill(run, "publish:publish")
+            time.sleep(0.5)
+        assert run.process.wait(60) == 0, run.said
+
+    adds_up(redis_server, run, "gate", sessions=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("role", ["infer:infer", "publish:publish"])
+def test_a_file_that_is_stopped_while_it_catches_up_ends_where_it_was(
+    tmp_path: Path, clip: Path, lite_s: Path, redis_server: RedisServer, role: str
+) -> None:
+    cameras = [{"id": "yard", "url": str(clip)}]
+    file = runs.write_config(tmp_path, cameras, weights=lite_s, redis_url=redis_server.url)
+
+    with runs.running(tmp_path, file) as run:
+        runs.eventually(lambda: runs.length(redis_server.url, "yard") > 250, within=60)
+        with redis_server.frozen():
+            time.sleep(1)
+            before = files_of(memory_of_worker(run, "ingest:yard"))
+            kill(run, role)
+            time.sleep(0.2)
+        runs.eventually(lambda: files_of(memory_of_worker(run, "ingest:yard")) - before, within=30)
+        assert run.terminate() == 0, run.said
+
+    adds_up(redis_server, run, "yard", sessions=1)
+    (ended,) = runs.entries(redis_server.url, "yard", "events")
+    assert ended.data["frames"] >= 250
+
+
+@pytest.mark.slow
+def test_what_was_confirmed_between_two_deaths_of_publish_counts_once(
+    tmp_path: Path, clip: Path, lite_s: Path, redis_server: RedisServer
+) -> None:
+    cameras = [{"id": "gate", "url": str(clip), "live": True, "loop": True}]
+    file = runs.write_config(tmp_path, cameras, weights=lite_s, redis_url=redis_server.url)
+
+    with runs.running(tmp_path, file) as run:
+        runs.eventually(lambda: runs.length(redis_server.url, "gate") > 20, within=60)
+        with redis_server.frozen():
+            time.sleep(1.2)
+            kill(run, "infer:infer")
+            time.sleep(0.2)
+        runs.eventually(lambda: "infer:infer" in runs.workers_of(run), within=40)
+        os.kill(runs.workers_of(run)["infer:infer"], signal.SIGSTOP)
+        time.sleep(2)
+        kill(run, "publish:publish")
+        time.sleep(0.2)
+        runs.eventually(lambda: "publish:publish" in runs.workers_of(run), within=20)
+        time.sleep(2.5)
+        with redis_server.frozen():
+            os.kill(runs.workers_of(run)["infer:infer"], signal.SIGCONT)
+            runs.eventually(lambda: "memfd:" in memory_of_worker(run, "infer:infer"), within=40)
+            time.sleep(0.4)
+            kill(run, "publish:publish")
+            time.sleep(0.3)
+        there = runs.length(redis_server.url, "gate")
+        runs.eventually(lambda: runs.length(redis_server.url, "gate") > there + 20, within=60)
+        assert run.terminate() == 0, run.said
+
+    adds_up(redis_server, run, "gate", sessions=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("durability", ["memory", "disk"])
+def test_streams_and_last_line_agree_whoever_dies_when(
+    tmp_path: Path, clip: Path, lite_s: Path, kept_redis_server: RedisServer, durability: str
+) -> None:
+    cameras = [
+        {"id": "gate", "url": str(clip), "live": True, "loop": True},
+        {"id": "yard", "url": str(clip), "loop": True, "max_fps": 8},
+        {"id": "job", "url": str(clip)},
+    ]
+    url = kept_redis_server.url
+    file = runs.write_config(tmp_path, cameras, weights=lite_s, redis_url=url)
+    text = file.read_text().replace("redis:\n", f"redis:\n  durability: {durability}\n")
+    file.write_text(text)
+    chance = random.Random(durability)
+
+    with runs.running(tmp_path, file) as run:
+        runs.eventually(lambda: min(runs.length(url, c["id"]) for c in cameras) > 5, within=60)
+        until = time.monotonic() + 45
+        while time.monotonic() < until:
+            time.sleep(chance.uniform(0.2, 5))
+            workers = sorted(runs.workers_of(run).items())
+            for _, process in chance.sample(workers, min(len(workers), chance.choice((1, 1, 2)))):
+                os.kill(process, signal.SIGKILL)
+            if chance.random() < 0.2:
+                with kept_redis_server.frozen():
+                    time.sleep(chance.uniform(0.1, 3))
+        code = run.terminate()
+
+    assert code in (0, 1), run.said  # 1: a worker died while the run ended
+    for camera in cameras:
+        runs.accounts_for_every_frame(url, camera["id"])
+    published = [entry.data["seq"] for entry in runs.entries(url, "job")]
+    assert published == list(range(len(published)))
+    last = runs.LastLine.of(run.said)
+    assert last.published == sum(runs.length(url, camera["id"]) for camera in cameras)
+    assert sum(last.dropped.values()) == sum(runs.dropped(url, camera["id"]) for camera in cameras)
+
+
+def adds_up(server: RedisServer, run: runs.Running, camera: str, *, sessions: int) -> None:
+    """Each session has one end, and the last line of the run says what is in the streams."""
+    runs.accounts_for_every_frame(server.url, camera)
+    assert len(runs.entries(server.url, camera, "events")) == sessions
+    last = runs.LastLine.of(run.said)
+    assert last.published == runs.length(server.url, camera)
+    assert sum(last.dropped.values()) == runs.dropped(server.url, camera)
+
+
+def memory_of_worker(run: runs.Running, worker: str) -> str:
+    return memory_of(runs.workers_of(run).get(worker, 0))
+
+
+def files_of(maps: str) -> set[str]:
+    """The memory files of a camera that are mapped there, by their inode."""
+    return {line.split()[4] for line in maps.splitlines() if "memfd:vedette" in line}
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from config.schema import Camera
 from pipeline.messages import Ended
@@ -43,27 +43,22 @@ class CameraRun:
     digest: str | None = None  # of the file
     asked: bool = False
     standing: control.Opened | None = None
-    uncounted: int = 0  # frames that publish had confirmed without a memory to count them in
     begun: bool = False
     began: bool = False
     first_seq: int | None = None  # of a file: where this run found it
+    first_event: EntryId | None = None  # the last event that was there before this run
     session: str | None = None  # of a live camera, as its ingest names it
     is_over: bool = False  # that session: its ingest died
+    ends: dict[str, Ended] = field(default_factory=dict)  # of sessions: not known to be in Redis
     suspect: str | None = None  # who died while it worked on this camera's frames
     closing: Closing | None = None
     finished: control.Finished | None = None
     _stuck: tuple[int, int] = (-1, 0)  # a frame, and how often somebody died there
 
     @property
-    def confirmed(self) -> EntryId | None:
-        """Behind which entry there may be some that nobody has counted; None: there is none.
-
-        The epoch of a file is 0 where it is not known.
-        """
-        counted = self.totals.confirmed
-        if counted == (0, 0) and not self.config.is_live:
-            return None if self.first_seq is None else (0, self.first_seq)
-        return counted
+    def is_going(self) -> bool:
+        """Whether it has use for an ingest."""
+        return self.finished is None and self.closing is None
 
     def begin_anew(self) -> None:
         """Somebody who knew the camera is gone: publish is to be asked again."""
@@ -78,13 +73,8 @@ class CameraRun:
         self.begin_anew()
 
     def lose_infer(self) -> None:
-        if self.totals.in_batches:
+        if self.began and self.totals.in_batches:
             self.suspect = "the network"
-        self.begin_anew()
-
-    def lose_publish(self) -> None:
-        """The next one looks for itself what nobody has counted."""
-        self.uncounted = 0
         self.begin_anew()
 
     def is_stuck_at(self, frame: int) -> bool:

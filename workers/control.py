@@ -28,6 +28,7 @@ class PublishSettings(Message, frozen=True):
     url: str  # may hold a password: it travels here, never on a command line
     prefix: str
     run: str  # token of the run: a publisher that is started again takes its own leases back
+    since: int  # when the run began, milliseconds since 1970
     spool: str | None  # folder of live records that wait for Redis; None: they wait in memory
     model_name: str
     model_digest: str
@@ -55,8 +56,11 @@ class PublishCamera(Message, frozen=True):
     job: str | None  # digest of all that decides a file's results; None: like no other job
     again: bool  # from the start, even if the job has been done
     session: str | None  # the live one that is under way; None before the first
-    is_over: bool  # …and of which nothing more will come: its ingest died
-    confirmed: EntryId | None  # the last entry that this run has counted; epoch 0: of the job
+    confirmed: EntryId  # the last entry that this run has counted
+    event: (
+        EntryId | None
+    )  # the last event before this run; None: not known, it has published nothing
+    ends: tuple[Ended, ...]  # of earlier sessions: publish has not said yet that Redis has them
 
 
 class Attach(Message, frozen=True):
@@ -152,13 +156,22 @@ class Opened(Message, frozen=True):
     started_at: float | None  # of a file's epoch
     finished: bool  # there is nothing to do: its end is published
     owed: int  # frames that publish holds and Redis has yet to confirm
-    uncounted: int  # frames that Redis has beyond those in the memory files and earlier answers
+    uncounted: int  # frames that Redis has beyond those in the memory files and earlier answers…
+    confirmed: EntryId  # …up to this entry
+    event: EntryId  # the last one that was there
 
 
 class Notice(Message, frozen=True):
     """From a worker: a sentence for the person at the terminal."""
 
     text: str
+
+
+class SessionEnded(Message, frozen=True):
+    """From publish: Redis has the `ended` event of a session whose camera goes on."""
+
+    camera: str
+    session: str
 
 
 class Finished(Message, frozen=True):
@@ -184,6 +197,6 @@ to_worker = decoder(
 to_supervisor = {  # by role: what a process may say, were it taken over by a hostile stream
     "ingest": decoder(Up, Identified, Began, Connected, Failed),
     "infer": decoder(Up, Failed),
-    "publish": decoder(Up, Opened, Notice, Finished, Failed),
+    "publish": decoder(Up, Opened, Notice, SessionEnded, Finished, Failed),
 }
 settings = decoder(InferSettings, PublishSettings)

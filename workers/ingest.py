@@ -194,7 +194,7 @@ class Session:
             camera=link.camera.camera,
             session=self.name,
             generation=link.camera.generation,
-            frames=self.frames,
+            frames=max(self.frames, link.camera.next_seq),  # those were there before
             dropped=self._dropped,
             reason=reason,
             complete=complete,
@@ -212,9 +212,7 @@ class Session:
         reason = self._reason_to_drop(picture)
         if seq >= self._link.camera.first_seq:  # not in an earlier run
             slots.count_arrived(self.frames)
-            if reason is None:
-                slots.count_passed()
-            else:
+            if reason is not None:
                 slots.count_ingest_drop(reason)
         self._pass_laps(picture)
         self._link.hear(0)

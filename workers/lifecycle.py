@@ -127,6 +127,8 @@ class Run:
                 self._place(self._topology.camera(message.camera), message)
             case control.Notice():
                 self._out.say(message.text)
+            case control.SessionEnded():
+                self._topology.camera(message.camera).ends.pop(message.session, None)
             case control.Finished():
                 self._finish(self._topology.camera(message.camera), message)
 
@@ -145,17 +147,19 @@ class Run:
         if standing.generation != camera.generation:
             return
         camera.standing = standing
-        camera.uncounted += standing.uncounted
+        camera.totals.count(standing.uncounted, standing.confirmed)
+        if camera.first_event is None:
+            camera.first_event = standing.event
         name, frame = camera.config.id, standing.accounted
         suspect, camera.suspect = camera.suspect, None
-        if standing.finished and not camera.is_over:
-            camera.totals.settle(camera.uncounted)
-            if not camera.config.is_live:  # of a live one publish says how it ended
-                again = "" if camera.totals.has_begun else " already; --again publishes it anew"
-                reason = f"its job is done{again}"
-                self._finish(camera, control.Finished(name, frame, True, None, reason))
+        if standing.finished:
+            camera.totals.settle()
+            again = "" if camera.totals.has_begun else " already; --again publishes it anew"
+            reason = f"its job is done{again}"
+            self._finish(camera, control.Finished(name, frame, True, None, reason))
         elif camera.closing is not None:
             if standing.session is None:  # it never had one
+                camera.totals.settle()
                 self._finish(camera, _closed(camera, camera.closing))
         elif suspect is not None and camera.is_stuck_at(frame):
             fault = "decoder" if suspect == "its decoder" else "us"
@@ -229,7 +233,7 @@ class Run:
             self._topology.camera(worker.name).worker = None
 
     def _is_needed(self, worker: Worker) -> bool:
-        return worker.role != "ingest" or self._topology.camera(worker.name).finished is None
+        return worker.role != "ingest" or self._topology.camera(worker.name).is_going
 
     def _restart(self, worker: Worker, death: Died) -> None:
         """Starts it again, or does without it where the run is about to end."""
@@ -262,7 +266,7 @@ class Run:
         else:
             topology.publish, why = None, Closing("stopped")
             for camera in concerned:
-                camera.lose_publish()
+                camera.begin_anew()
         if self._stopping:
             for camera in concerned:
                 self._close(camera, why)
@@ -286,7 +290,7 @@ class Run:
                 self._topology.start_infer()
             elif role == "publish":
                 self._topology.start_publish()
-            elif (camera := self._topology.camera(name)).finished is None:
+            elif (camera := self._topology.camera(name)).is_going:
                 self._topology.start_ingest(camera)
 
 

@@ -36,7 +36,9 @@ def run(channel: Channel) -> None:
     def notice(text: str) -> None:
         _tell(channel, control.Notice(text))
 
-    spool = Spool(Path(settings.spool), notice=notice) if settings.spool else None
+    spool = None
+    if settings.spool:
+        spool = Spool(Path(settings.spool), notice=notice, since=settings.since)
     sink = RedisSink(settings.url, owner=owner, notice=notice, spool=spool)
     writer = Writer(sink, channel, settings.prefix)
     reader = Reader(channel, settings, writer)

@@ -46,6 +46,7 @@ class Topology:
         self._again = again
         self._spool = spool
         self._token = os.urandom(8).hex()
+        self._since = time.time_ns() // 1_000_000
         self.network: control.Up | None = None  # what infer said of itself, the first time
         self.infer_up = False
         self.infer: Worker | None = None
@@ -84,6 +85,7 @@ class Topology:
             url=self._redis_url,
             prefix=self.plan.config.redis.prefix,
             run=self._token,
+            since=self._since,
             spool=self._spool,
             model_name=weights.variant,
             model_digest=weights.digest,
@@ -144,8 +146,9 @@ class Topology:
                 job=camera.job(self.plan, precision),
                 again=self._again,
                 session=camera.session,
-                is_over=camera.is_over,
-                confirmed=camera.confirmed,
+                confirmed=camera.totals.confirmed,
+                event=camera.first_event,
+                ends=tuple(camera.ends.values()),
             )
         )
 
@@ -184,23 +187,17 @@ class Topology:
         """The end of a live session whose ingest died; another begins."""
         closing = Closing("its ingest process died", "us")
         ended = camera.end_of(standing, closing)
-        camera.totals.retire()
+        camera.ends[ended.session] = ended
+        camera.totals.begin_session()
         camera.session, camera.is_over = None, False
-        if not standing.finished:  # publish died, and had said it before
-            publish.send(control.End(ended, is_last=False))
+        publish.send(control.End(ended, is_last=False))
 
     def _attach(
         self, camera: CameraRun, standing: control.Opened, geometry: Geometry, publish: Worker
     ) -> Slots:
         """New memory, in the hands of the camera and of publish."""
         slots = Slots.create(camera.config.id, geometry, carried=standing.owed)
-        camera.totals.move(
-            slots,
-            owed=standing.owed,
-            uncounted=camera.uncounted,
-            is_last=camera.closing is not None,
-        )
-        camera.uncounted = 0
+        camera.totals.move(slots, owed=standing.owed)
         attach = control.Attach(camera.config.id, camera.generation, geometry)
         publish.send(attach, (slots.fd, slots.bell))
         return slots

@@ -1,8 +1,8 @@
 """What became of one camera's frames, through all generations of its memory.
 
-live   every generation's counts add up; what was under way when one ended is `crash`
-file   every generation counts anew from the first frame of the run: ingest decodes past what
-       publish has, and counts it once more
+Each generation adds to what was published before it. What was dropped adds up of a live camera,
+whose frames that were under way when a generation ended are `crash`; of a file every generation
+counts it anew, from the first frame of the run, because ingest decodes past what publish has.
 """
 
 from __future__ import annotations
@@ -22,10 +22,6 @@ class _Before:
     owed: int  # frames that are carried over into the next
     uncounted: int  # frames that Redis has beyond `slots.published`
 
-    @property
-    def published(self) -> int:
-        return self.slots.published + self.uncounted
-
 
 class Totals:
     """One camera's frames in this run: `published`, `dropped` by reason, `in_flight`."""
@@ -34,23 +30,18 @@ class Totals:
         self.has_begun = False  # the camera has had a memory
         self._live = live
         self._slots: Slots | None = None
-        self._owed = 0  # frames that were carried over into these slots
-        self._counts_anew = True  # of a file: an ingest decodes from the start into these slots
         self._before: _Before | None = None
-        self._published = 0  # in memory that is gone; of a file never less than before
+        self._published = 0  # in memory that is gone
+        self._uncounted = 0  # frames that Redis has beyond those in any memory
         self._dropped: Counts = {}
         self._confirmed: EntryId = (0, 0)
+        self._session_frames = 0
 
     @property
     def published(self) -> int:
-        if self._live:
-            before = self._before.published if self._before else 0
-            return self._published + before + (self._slots.published if self._slots else 0)
-        if self._slots is None:
-            return self._published
-        if self._counts_anew:
-            return max(self._published, self._slots.passed - self._owed + self._slots.published)
-        return self._published + self._slots.published
+        now = self._slots.published if self._slots else 0
+        before = self._before.slots.published + self._before.uncounted if self._before else 0
+        return self._published + before + self._uncounted + now
 
     @property
     def dropped(self) -> Counts:
@@ -81,29 +72,36 @@ class Totals:
     def session_frames(self) -> int:
         """How many frames of the session under way have arrived."""
         before = self._before.slots.session_frames if self._before else 0
-        return max(before, self._slots.session_frames if self._slots else 0)
+        now = self._slots.session_frames if self._slots else 0
+        return max(self._session_frames, before, now)
 
     @property
     def confirmed(self) -> EntryId:
-        """The last entry whose frame publish has counted."""
-        now = self._slots.confirmed if self._slots else self._confirmed
-        return max(self._confirmed, now)
+        """The last entry whose frame was counted."""
+        return max(self._confirmed, self._slots.confirmed if self._slots else (0, 0))
 
-    def move(self, slots: Slots, *, owed: int, uncounted: int, is_last: bool) -> None:
-        """New memory, in which `owed` frames of the one before are carried over.
+    def count(self, frames: int, last: EntryId) -> None:
+        """Redis has so many frames more, up to `last`, which were counted in no memory."""
+        self._uncounted += frames
+        self._confirmed = max(self._confirmed, last)
 
-        `is_last`: no ingest will write to it.
-        """
+    def move(self, slots: Slots, *, owed: int) -> None:
+        """New memory, in which `owed` frames of the one before are carried over."""
         self.retire()
-        self._put_away(owed, uncounted if self._live or is_last else 0)
+        self._put_away(owed)
         self.has_begun = True
-        self._slots, self._owed, self._counts_anew = slots, owed, not is_last
+        self._slots = slots
 
-    def settle(self, uncounted: int) -> None:
-        """Nothing is under way any more: it is in Redis, `uncounted`, or has died."""
+    def settle(self) -> None:
+        """Nothing is under way any more: it is in Redis, and counted, or has died."""
         self.retire()
-        self._put_away(0, uncounted)
+        self._put_away(0)
         self.retire()
+
+    def begin_session(self) -> None:
+        """The session before is over, and accounted for."""
+        self.retire()
+        self._session_frames = 0
 
     def cut(self, frames: int) -> None:
         """A file ends where publish has it, after `frames`: what was dropped behind comes again."""
@@ -113,28 +111,18 @@ class Totals:
             self._dropped[reason] = count - taken
             excess -= taken
 
-    def _put_away(self, owed: int, uncounted: int) -> None:
-        if self._slots is None:
-            return
-        self._confirmed = self.confirmed
-        if self._live:
-            self._before = _Before(self._slots, owed, uncounted)
-        else:
-            self._published, self._dropped = self.published + uncounted, self.dropped
-            self._slots.close()
-        self._slots = None
-
     def retire(self) -> None:
         """Nobody writes to the memory before any more: what is in it is final."""
         if self._before is None:
             return
         before, self._before = self._before, None
-        dropped = before.slots.dropped()
-        died = before.slots.arrived - before.published - sum(dropped.values()) - before.owed
+        published, dropped = before.slots.published + before.uncounted, before.slots.dropped()
+        died = before.slots.arrived - published - sum(dropped.values()) - before.owed
         if died > 0:
             dropped = merge_drops(dropped, {"crash": died})
-        self._published += before.published
+        self._published += published
         self._dropped = merge_drops(self._dropped, dropped)
+        self._session_frames = max(self._session_frames, before.slots.session_frames)
         before.slots.close()
 
     def close(self) -> None:
@@ -142,5 +130,17 @@ class Totals:
         self.retire()
         if self._slots is not None:
             self._published, self._dropped = self.published, self.dropped
+            self._uncounted = 0
             self._slots.close()
             self._slots = None
+
+    def _put_away(self, owed: int) -> None:
+        if self._slots is None:
+            return
+        self._confirmed = self.confirmed
+        if self._live:
+            self._before = _Before(self._slots, owed, self._uncounted)
+        else:
+            self._published, self._dropped = self.published, self.dropped
+            self._slots.close()
+        self._slots, self._uncounted = None, 0

@@ -8,16 +8,19 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import msgspec
+
 from pipeline.channel import Channel
 from pipeline.errors import SinkUnavailable
 from pipeline.messages import Counts, Ended, Message
+from pipeline.sinks.jobs import Position
 from pipeline.sinks.lanes import StreamRefused
 from pipeline.sinks.lease import LeaseTaken
 from pipeline.sinks.redis import RedisSink, Stream
 from pipeline.sinks.remains import Remains
-from pipeline.sinks.window import EntryId, Keys
+from pipeline.sinks.window import NO_ENTRY, EntryId, Keys
 from pipeline.slots import Slots
-from pipeline.wire import CameraMessage, DetectionsMessage, merge_drops
+from pipeline.wire import CameraMessage, DetectionsMessage, ended_message, merge_drops
 from workers import control
 from workers.pause import Pause
 
@@ -47,6 +50,10 @@ class Camera:
     slots: Slots | None = None  # of the generation that is counted
     confirmed: int = 0  # frames that Redis confirmed while there were none
     opening: Open | None = None  # where it stands has to be said
+    ending: set[str | None] = field(default_factory=set)  # sessions whose end is in the window
+    said: set[str | None] = field(
+        default_factory=set
+    )  # sessions whose end was taken in, by whomever
     ended: Ended | None = None  # and nothing comes behind it
     pause: Pause = field(default_factory=Pause)
 
@@ -187,7 +194,7 @@ class Writer:
             self._cameras[work.camera] = camera
         camera.opening = work
         self._busy[camera.name] = camera
-        if settings.live and (settings.session is None or not camera.is_new):
+        if settings.live and (settings.event is None or not camera.is_new):
             self._say_standing(camera, work)  # a live camera needs nothing from Redis to begin
 
     def _stream_of(self, settings: control.PublishCamera) -> Stream:
@@ -214,17 +221,21 @@ class Writer:
         camera = self._cameras.get(name)
         if camera is None:
             return
-        self._advance(camera, work.message)
+        camera.ended = work.ended or camera.ended
+        self._busy[name] = camera
+        if isinstance(work.message, CameraMessage):
+            camera.standing = Standing()
+            camera.ending.add(work.message.session)
+            if work.message.session in camera.said:
+                return  # an earlier publisher has done so, and could not tell
+            camera.said.add(work.message.session)
+        else:
+            self._advance(camera, work.message)
         shed = camera.stream.window.append(work.message)
         if shed and camera.slots is not None:
             camera.slots.count_publish_drop("window", shed)
-        camera.ended = work.ended or camera.ended
-        self._busy[name] = camera
 
-    def _advance(self, camera: Camera, message: DetectionsMessage | CameraMessage) -> None:
-        if isinstance(message, CameraMessage):
-            camera.standing = Standing()
-            return
+    def _advance(self, camera: Camera, message: DetectionsMessage) -> None:
         before = camera.standing
         dropped = before.dropped if before.session == message.session else {}
         camera.standing = Standing(
@@ -243,6 +254,9 @@ class Writer:
         if len(window):
             return  # the others' turn
         del self._busy[camera.name]
+        for session in filter(None, camera.ending):
+            self._tell(control.SessionEnded(camera.name, session))
+        camera.ending.clear()
         if camera.ended is not None:
             self._finish(camera, camera.ended)
 
@@ -270,9 +284,10 @@ class Writer:
     def _say_standing(self, camera: Camera, opening: Open) -> None:
         """Where the camera stands: of a file, what its stream says; of a session, what is known."""
         settings, window = opening.settings, camera.stream.window
-        position = camera.stream.position
+        position, found = camera.stream.position, Remains()
         session = position.session if position else settings.session
-        found = self._remains(camera, session, settings.confirmed)
+        if camera.is_new and settings.event is not None:
+            found = self._look_back(camera, session, settings)
         if position is not None:
             camera.standing = Standing(session, window.expected)
         elif session not in (None, camera.standing.session):
@@ -292,25 +307,34 @@ class Writer:
                 accounted=standing.accounted,
                 dropped=standing.dropped,
                 started_at=position.started_at if position else None,
-                finished=position.finished if position else found.ended is not None,
+                finished=bool(position and position.finished),
                 owed=window.frames,
                 uncounted=uncounted,
+                confirmed=max(found.last, window.confirmed, _last_before(position)),
+                event=window.last[window.keys.events],
             )
         )
         if position is not None and position.finished:
             self._let_go(camera)
-        elif found.ended is not None and settings.live and not settings.is_over:
-            self._let_go(camera)
-            self._tell(_finished(found.ended))
 
-    def _remains(self, camera: Camera, session: str | None, confirmed: EntryId | None) -> Remains:
-        """What an earlier publisher of this run has left of the session."""
-        if session is None or confirmed is None or not camera.is_new:
-            return Remains()
-        position = camera.stream.position
-        if position is not None and confirmed[0] == 0:
-            confirmed = position.epoch, confirmed[1]
-        return self._sink.remains(camera.stream, session, confirmed)
+    def _look_back(
+        self, camera: Camera, session: str | None, settings: control.PublishCamera
+    ) -> Remains:
+        """What an earlier publisher of this run has left; ends that it has lost are put in."""
+        assert settings.event is not None
+        ends = {ended.session: ended for ended in settings.ends}
+        sessions = {one for one in (*ends, session) if one is not None}
+        found = self._sink.remains(camera.stream, sessions, settings.confirmed, settings.event)
+        camera.said |= found.ended | camera.stream.ended
+        for ended in ends.values():
+            held = self._last_of(camera, ended.session, found).accounted
+            lost = max(0, ended.frames - held)
+            event = msgspec.structs.replace(ended, dropped={"crash": lost} if lost else {})
+            self._take(
+                camera.name,
+                Take(camera.name, ended_message(event, since=time.time(), last_id=None)),
+            )
+        return found
 
     def _last_of(self, camera: Camera, session: str | None, found: Remains) -> Standing:
         """Of a live session, what this process has not taken itself: from Redis, or its spool.
@@ -319,7 +343,7 @@ class Writer:
         """
         spooled = camera.stream.accounted
         held = spooled.seq + 1 if spooled and spooled.session == session else 0
-        return Standing(session, max(found.accounted, held))
+        return Standing(session, max(found.accounted.get(session or "", 0), held))
 
     def _finish(self, camera: Camera, ended: Ended) -> None:
         self._let_go(camera)
@@ -358,6 +382,6 @@ def _may_pass(camera: Camera, error: StreamRefused) -> bool:
     return camera.stream.live and not isinstance(error, LeaseTaken)
 
 
-def _finished(event: CameraMessage) -> control.Finished:
-    frames, is_complete = event.frames or 0, bool(event.complete)
-    return control.Finished(event.camera, frames, is_complete, event.fault, event.reason)
+def _last_before(position: Position | None) -> EntryId:
+    """The last entry of a file when it was opened."""
+    return (position.epoch, position.next_seq) if position else NO_ENTRY

@@ -87,6 +87,7 @@ class Drafts:
         self.limit_bytes: int | None = None
         self.size = 0
         self.accounted: Frame | None = None
+        self.ended: set[str | None] = set()  # sessions whose end an earlier process has left
         self._limit = limit
         self._queue: deque[Draft] = deque()
         self._orphans: tuple[str | None, Counts] | None = None  # shed, without an heir so far

@@ -22,13 +22,18 @@ _decoder = msgspec.msgpack.Decoder(_Payload)
 class Journal:
     """Raises OSError; what was asked has then not happened, and may be asked again."""
 
-    def __init__(self, folder: Path, *, roll: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, folder: Path, *, roll: float, clock: Callable[[], float], since: int
+    ) -> None:
         self.segments: list[Segment] = []
         self.newest: dict[bool, EntryId] = {}  # of frames (True), of events
         self.left = 0  # records that have not been read
-        self.left_frames = 0  # of this process
-        self.shed = 0  # frames of this process that were dropped unread
+        self.left_frames = 0  # of this run
+        self.shed = 0  # frames of this run that were dropped unread
         self.last: Frame | None = None  # the newest frame
+        self.since = since  # milliseconds since 1970: from then on records are of this run
+        self.recovered: list[EntryId] = []  # those frames of this run that another process wrote
+        self.ended: set[str | None] = set()  # sessions whose end is among the recovered
         self._folder = folder
         self._roll = roll  # seconds that a segment is written to, at most
         self._clock = clock
@@ -56,8 +61,10 @@ class Journal:
                 continue
             if behind:
                 damaged.append((behind, path))
+            segment.is_ours = bool(records) and records[0][0][0] >= self.since
             for one in _unpack(records):
                 self._note(segment, one)
+                self._take_up(segment, one)
             if segment.records:
                 self.segments.append(segment)
             else:
@@ -170,6 +177,12 @@ class Journal:
         self.left_frames += is_frame and segment.is_ours
         if is_frame:
             self.last = Frame(one.session, one.seq)
+
+    def _take_up(self, segment: Segment, one: Draft) -> None:
+        if one.state is None and segment.is_ours:
+            self.recovered.append(one.id or NO_ENTRY)
+        elif one.state == "ended":
+            self.ended.add(one.session)
 
     def _count(self, segment: Segment, drafts: list[Draft]) -> None:
         frames = sum(one.state is None for one in drafts) if segment.is_ours else 0

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import cast
 
@@ -168,14 +168,18 @@ class RedisSink:
             self._budget.settle(time.monotonic())
         return [stream for stream in self._streams if stream.met and not stream.in_step]
 
-    def remains(self, stream: Stream, session: str, confirmed: EntryId) -> Remains:
-        """What Redis has of a live session, of which `confirmed` is the last that was counted.
+    def remains(
+        self, stream: Stream, sessions: Collection[str], confirmed: EntryId, event: EntryId
+    ) -> Remains:
+        """What Redis has of `sessions`: `confirmed` is the last entry of them that was counted.
+
+        An end is looked for behind `event`.
 
         Raises SinkUnavailable.
         """
         with self._speaking(stream):
-            answers = self._connected().ask(*questions(stream.window.keys, confirmed))
-        return remains(session, answers)
+            answers = self._connected().ask(*questions(stream.window.keys, confirmed, event))
+        return remains(sessions, answers)
 
     def close_stream(self, stream: Stream) -> None:
         """Lets go of a camera: of its lease, where Redis can be told, and of its records."""

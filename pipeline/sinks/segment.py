@@ -48,7 +48,7 @@ class Segment:
     path: Path
     began: float  # seconds since 1970
     written: float  # the same, of the last record
-    is_ours: bool = True  # written by this process
+    is_ours: bool = True  # written in this run
     size: int = 0
     records: int = 0
     frames: int = 0

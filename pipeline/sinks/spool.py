@@ -27,6 +27,7 @@ BYTES = 2**30
 SECONDS = 24 * 3600.0
 _SEGMENT = (2**16, 2**23)  # bytes of a segment at least, at most
 _ATTEMPTS = 3  # after a failure in a new segment, and with more room
+_NEVER = 2**63
 RETRY = 5.0  # seconds between attempts on a disk that failed
 
 
@@ -41,13 +42,16 @@ class Spool:
         seconds: float = SECONDS,
         clock: Callable[[], float] = time.time,
         notice: Callable[[str], None] = lambda _: None,
+        since: int = _NEVER,
     ) -> None:
+        """`since`: milliseconds since 1970; what was written from then on is of this run."""
         self.folder = folder
         self.limit = limit
         self.seconds = seconds
         self.clock = clock
         self.journals: list[Journal] = []
         self._notice = notice
+        self._since = since
         self._alarm: str | None = None
         self._lock: int | None = None
         self._retry_at = 0.0
@@ -65,7 +69,9 @@ class Spool:
     def journal(self, name: str) -> Journal:
         """The segments of one camera, those of an earlier process included."""
         roll = max(KEEP, self.seconds / 100)  # so that age drops little at a time
-        journal = Journal(self.folder / quote(name, safe=""), roll=roll, clock=self.clock)
+        journal = Journal(
+            self.folder / quote(name, safe=""), roll=roll, clock=self.clock, since=self._since
+        )
         self.journals.append(journal)
         if self.is_usable:
             try:

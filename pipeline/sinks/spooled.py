@@ -38,6 +38,8 @@ class Spooled:
         self._had: dict[bool, EntryId] = {}  # what Redis had when it was met
         self._line: tuple[str | None, int] | None = None  # the session, and its next seq
         self.accounted = self._journal.last
+        self.ended = self._journal.ended
+        self._had_left = 0  # frames of this run that Redis had, and that were not read yet
 
     def __len__(self) -> int:
         waiting = len(self._again) + len(self._ahead) + len(self._fresh)
@@ -50,11 +52,11 @@ class Spooled:
 
     @property
     def frames(self) -> int:
-        """How many frames of this process have never been confirmed."""
+        """How many frames of this run have never been confirmed."""
         held = sum(
             one.state is None and not self._is_counted(one) for one in (*self._again, *self._ahead)
         )
-        return held + self._fresh.frames + self._journal.left_frames
+        return held + self._fresh.frames + self._journal.left_frames - self._had_left
 
     @property
     def limit_bytes(self) -> int | None:
@@ -86,6 +88,7 @@ class Spooled:
                 one.state is None, NO_ENTRY
             )
             one.counted = self._is_counted(one)
+            self._had_left -= is_had and one.state is None and not one.counted
             if one.is_counting:
                 self._mend(one, quietly=is_had)
             if not is_had:
@@ -102,6 +105,8 @@ class Spooled:
             self._newest[kind] = max(self._newest.get(kind, NO_ENTRY), entry)
         if not self._had:
             self._had = last
+            had = last.get(True, NO_ENTRY)
+            self._had_left = sum(entry <= had for entry in self._journal.recovered)
             if line is not None:
                 self._line = (line[0], line[1] + 1)
             elif not self._recovered:
@@ -130,7 +135,7 @@ class Spooled:
         return _id(one) <= self._recovered.get(one.state is None, (-1, 0))
 
     def _is_counted(self, one: Draft) -> bool:
-        return one.counted or self._is_recovered(one)
+        return one.counted or (self._is_recovered(one) and _id(one)[0] < self._journal.since)
 
     def _mend(self, one: Draft, *, quietly: bool) -> None:
         """Says in a message how many frames before it were lost with a segment."""

@@ -38,6 +38,11 @@ class Stream:
         """The last frame that was taken in, by this process or into its spool; None: none yet."""
         return self.window.newest
 
+    @property
+    def ended(self) -> set[str | None]:
+        """Sessions whose end an earlier process has left in its spool."""
+        return self.window.queue.ended
+
 
 def xadd(record: Record, stream: Stream) -> Command:
     words: list[str | bytes | int] = ["XADD", record.key]

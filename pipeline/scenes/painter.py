@@ -1,0 +1,165 @@
+"""Puts sprites onto a backdrop, the farthest first, and says what can be seen of each.
+
+All arithmetic is in whole numbers, so that a scene has the same bytes wherever it is drawn from
+the same sprites.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.scenes.backdrop import Backdrop
+from pipeline.scenes.cast import Drawn
+
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Glow:
+    """Light that is added to the picture around a point."""
+
+    x: int  # of its middle, pixels
+    y: int
+    light: Bytes  # [side, side, 3]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Item:
+    """One thing in the picture."""
+
+    depth: float
+    drawn: Drawn
+    class_id: int | None  # None: no target
+    glows: tuple[Glow, ...] = ()
+    rides: bool = False  # sits on the item before it, which does not count as hidden by that
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the picture shows of one target; `box` x1 y1 x2 y2 is of all of it, clipped."""
+
+    class_id: int
+    box: tuple[int, int, int, int]
+    visible: float  # share of its pixels, those outside of the picture among them
+
+
+def paint(backdrop: Backdrop, items: Sequence[Item]) -> Bytes:
+    """The picture of `items`, which are sorted: the farthest first."""
+    frame = backdrop.lit.copy()
+    _darken(frame, backdrop, items)
+    for item in items:
+        _put(frame, item.drawn)
+        for glow in item.glows:
+            add(frame, glow)
+    return frame
+
+
+def truth(items: Sequence[Item], size: tuple[int, int]) -> list[Seen]:
+    """What is seen of the targets among `items` (the farthest first); `size`: height, width."""
+    covered = np.zeros(size, np.bool_)
+    found: list[Seen] = []
+    riders: list[Item] = []
+    for item in reversed(items):
+        if item.class_id is not None:
+            found += _seen(item, item.class_id, covered)
+        for other in (*riders, item):
+            if other is item and item.rides:
+                riders = [item]
+                break
+            _cover(covered, other.drawn)
+        else:
+            riders = []
+    return found[::-1]
+
+
+def add(frame: Bytes, glow: Glow) -> None:
+    """Adds light, up to white."""
+    side = glow.light.shape[0]
+    left, top = glow.x - side // 2, glow.y - side // 2
+    window = _window((left, top, left + side, top + side), frame.shape[:2])
+    if window is not None:
+        inside, own = window
+        region, light = frame[inside], glow.light[own]
+        np.minimum(region, 255 - light, out=region)
+        region += light
+
+
+def _darken(frame: Bytes, backdrop: Backdrop, items: Sequence[Item]) -> None:
+    """Shadows: where two fall on each other it gets no darker."""
+    dark = np.zeros(frame.shape[:2], np.uint8)
+    windows = []
+    for item in items:
+        shadow, (dx, dy) = item.drawn.shadow, item.drawn.shift
+        if shadow is None:
+            continue
+        left, top = shadow.left + dx, shadow.top + dy
+        height, width = shadow.dark.shape
+        window = _window((left, top, left + width, top + height), dark.shape)
+        if window is not None:
+            inside, own = window
+            np.maximum(dark[inside], shadow.dark[own], out=dark[inside])
+            windows.append(inside)
+    for inside in windows:
+        share = dark[inside][:, :, None].astype(np.uint16)
+        lit = backdrop.lit[inside] * (255 - share)
+        frame[inside] = (lit + backdrop.shadow[inside] * share + 255) >> 8
+
+
+def _put(frame: Bytes, drawn: Drawn) -> None:
+    sprite = drawn.sprite
+    window = _window((*_corner(drawn), *_end(drawn)), frame.shape[:2])
+    if window is None:
+        return
+    inside, own = window
+    region = frame[inside]
+    behind = region * sprite.clear[own].astype(np.uint16)
+    behind += 255
+    behind >>= 8
+    behind += sprite.pixels[own]
+    np.minimum(behind, 255, out=behind)
+    region[:] = behind
+
+
+def _seen(item: Item, class_id: int, covered: NDArray[np.bool_]) -> list[Seen]:
+    sprite, (left, top) = item.drawn.sprite, _corner(item.drawn)
+    height, width = covered.shape
+    x1, y1, x2, y2 = sprite.box
+    box = max(0, left + x1), max(0, top + y1), min(width, left + x2), min(height, top + y2)
+    window = _window((left, top, *_end(item.drawn)), covered.shape)
+    if window is None or box[0] >= box[2] or box[1] >= box[3]:
+        return []
+    inside, own = window
+    shown = np.count_nonzero(sprite.mask[own] & ~covered[inside])
+    return [Seen(class_id, box, shown / sprite.area)]
+
+
+def _cover(covered: NDArray[np.bool_], drawn: Drawn) -> None:
+    window = _window((*_corner(drawn), *_end(drawn)), covered.shape)
+    if window is not None:
+        covered[window[0]] |= drawn.sprite.mask[window[1]]
+
+
+def _end(drawn: Drawn) -> tuple[int, int]:
+    left, top = _corner(drawn)
+    height, width = drawn.sprite.mask.shape
+    return left + width, top + height
+
+
+def _corner(drawn: Drawn) -> tuple[int, int]:
+    return drawn.sprite.left + drawn.shift[0], drawn.sprite.top + drawn.shift[1]
+
+
+def _window(
+    box: tuple[int, int, int, int], size: Sequence[int]
+) -> tuple[tuple[slice, slice], tuple[slice, slice]] | None:
+    """The part of a box (x1 y1 x2 y2) inside the picture: slices of the picture, and of the box."""
+    x1, y1, x2, y2 = box
+    left, top, right, bottom = max(x1, 0), max(y1, 0), min(x2, size[1]), min(y2, size[0])
+    if left >= right or top >= bottom:
+        return None
+    inside = slice(top, bottom), slice(left, right)
+    return inside, (slice(top - y1, bottom - y1), slice(left - x1, right - x1))

@@ -42,11 +42,11 @@ def train(  # noqa: PLR0913 — the options of a command
     Parameters
     ----------
     data
-        A folder with images/ and labels/, or its data.yaml.
+        A folder with images/ and labels/, its data.yaml, or scenes (scenes?seed=1&length=4000).
     output
         The folder for the checkpoint, the history, its curves and the weights.
     validate
-        Pictures to validate with. Default: the val part of the data, or the data.
+        Pictures to validate with. Default: the val part of the data, or other scenes.
     names
         A file of class names, one per line, or coco. Default: as data.yaml says.
     variant

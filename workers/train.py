@@ -14,7 +14,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from pipeline.errors import ConfigError
 from pipeline.samples import Pictures
 from pipeline.yolov6.train.recipe import Recipe
 from pipeline.yolov6.weights import inspect, save, write_whole
+from workers.pictures import draw, open_pair
 from workers.progress import Progress, open_progress
 
 if TYPE_CHECKING:
@@ -67,26 +68,18 @@ def train(recipe: Recipe, options: Options) -> int:
 
     _check_output(options)
     device = plan(device=options.device, precision=recipe.precision, max_batch=recipe.batch).device
-    pictures = open_pictures(options.data, options.names, part="train")
-    validation = open_pictures(options.validate or options.data, options.names, part="val")
-    if validation.names != pictures.names:
-        raise ConfigError("the pictures to validate with have other classes than the data")
+    pictures, validation = open_pair(options.data, options.validate, options.names)
     training = Training(recipe, pictures, device=device, workers=options.workers)
     history = _resume(training, options)
     with open_progress(bar=True) as progress:
+        for scenes in (pictures, validation):
+            draw(scenes, lambda done, of: progress.update(done, of, f"{done:,} of {of:,} drawn"))
         report = _Report(training, options, history, progress)
         report.begin(pictures, validation)
         while not training.is_done:
             report.end_epoch(training.run_epoch(report.step), validation)
     report.end(pictures.names)
     return 0
-
-
-def open_pictures(place: str, names: str | None, *, part: str) -> Pictures:
-    """The data set that `place` names; `part` is train or val. Raises ConfigError."""
-    from pipeline.yolov6.train.folder import open_folder
-
-    return open_folder(Path(place), _names(names), part=part)
 
 
 class _Report:
@@ -198,22 +191,6 @@ def _resume(training: Training, options: Options) -> list[dict[str, Any]]:
     progress = checkpoint.load(options.output / CHECKPOINT)
     training.resume(progress)
     return progress.history
-
-
-def _names(names: str | None) -> Sequence[str] | None:
-    if names is None:
-        return None
-    if names == "coco":
-        from pipeline.yolov6.importer import COCO
-
-        return COCO
-    try:
-        lines = Path(names).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--names: {names} cannot be read: {error}") from None
-    if not (found := [line.strip() for line in lines if line.strip()]):
-        raise ConfigError(f"--names: {names} holds no names")
-    return found
 
 
 def _print_row(row: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageFilter
 
 from pipeline.scenes import facades, ground
 from pipeline.scenes.light import LAMP, Light
@@ -56,12 +57,15 @@ def trace(view: View, street: Street, light: Light) -> Backdrop:
         u=np.float32(street.camera[0]) + across[floor] * reach[floor],
         v=np.float32(street.camera[1]) + along[floor] * reach[floor],
     )
-    colours = _ground(view, street, light, hits)
-    lit[floor], shadow[floor] = colours
+    lit[floor], shadow[floor] = _ground(view, street, light, hits)
     at = np.flatnonzero(wall.hit)
     lit[at] = shadow[at] = facades.colours(street, light, wall, view)
-    shape = (view.height, view.width, 3)
-    return Backdrop(light.exposed(lit).reshape(shape), light.exposed(shadow).reshape(shape))
+    blur = ImageFilter.BoxBlur(light.blur * view.width / 640)
+    pictures = []
+    for colours in (lit, shadow):
+        image = Image.fromarray(light.exposed(colours).reshape(view.height, view.width, 3))
+        pictures.append(np.asarray(image.filter(blur)))
+    return Backdrop(*pictures)
 
 
 def _ground(view: View, street: Street, light: Light, hits: _Hits) -> tuple[Floats, Floats]:

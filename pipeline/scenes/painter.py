@@ -40,11 +40,23 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the picture shows of one target; `box` x1 y1 x2 y2 is of all of it, clipped."""
+    """What the picture shows of one target.
+
+    `box` (x1 y1 x2 y2) is around all of it that lies in the picture, hidden or not, as in COCO.
+    """
 
     class_id: int
-    box: tuple[int, int, int, int]
+    box: tuple[int, ...]
     visible: float  # share of its pixels, those outside of the picture among them
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Truth:
+    """All that is to be found in one frame; rows as in `pipeline.samples.Sample`."""
+
+    boxes: NDArray[np.float32]  # [objects, 4]
+    class_ids: NDArray[np.int64]  # [objects]
+    visible: NDArray[np.float32]  # [objects]
 
 
 def paint(backdrop: Backdrop, items: Sequence[Item]) -> Bytes:
@@ -58,7 +70,7 @@ def paint(backdrop: Backdrop, items: Sequence[Item]) -> Bytes:
     return frame
 
 
-def truth(items: Sequence[Item], size: tuple[int, int]) -> list[Seen]:
+def observe(items: Sequence[Item], size: tuple[int, int]) -> list[Seen]:
     """What is seen of the targets among `items` (the farthest first); `size`: height, width."""
     covered = np.zeros(size, np.bool_)
     found: list[Seen] = []
@@ -125,16 +137,19 @@ def _put(frame: Bytes, drawn: Drawn) -> None:
 
 
 def _seen(item: Item, class_id: int, covered: NDArray[np.bool_]) -> list[Seen]:
-    sprite, (left, top) = item.drawn.sprite, _corner(item.drawn)
-    height, width = covered.shape
-    x1, y1, x2, y2 = sprite.box
-    box = max(0, left + x1), max(0, top + y1), min(width, left + x2), min(height, top + y2)
-    window = _window((left, top, *_end(item.drawn)), covered.shape)
-    if window is None or box[0] >= box[2] or box[1] >= box[3]:
+    window = _window((*_corner(item.drawn), *_end(item.drawn)), covered.shape)
+    if window is None:
         return []
     inside, own = window
-    shown = np.count_nonzero(sprite.mask[own] & ~covered[inside])
-    return [Seen(class_id, box, shown / sprite.area)]
+    sprite = item.drawn.sprite
+    mask = sprite.mask[own]
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return []
+    x, y = inside[1].start, inside[0].start
+    box = x + columns[0], y + rows[0], x + columns[-1] + 1, y + rows[-1] + 1
+    shown = np.count_nonzero(mask & ~covered[inside])
+    return [Seen(class_id, tuple(map(int, box)), shown / sprite.area)]
 
 
 def _cover(covered: NDArray[np.bool_], drawn: Drawn) -> None:

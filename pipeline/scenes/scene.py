@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -14,13 +13,12 @@ from pipeline.samples import Sample
 from pipeline.scenes import backdrop, facades, light, props, street, traffic, view, weather
 from pipeline.scenes.cast import Cast, Drawn, Look, looks_of
 from pipeline.scenes.model import Model, Point
-from pipeline.scenes.painter import Glow, Item, paint, truth
+from pipeline.scenes.painter import Glow, Item, Truth, observe, paint
+from pipeline.scenes.setting import ANY, Setting
 from pipeline.scenes.sprite import Floats, Pose, draw, draw_shadow
 
 NAMES = ("person", "bicycle", "car", "motorcycle", "bus", "truck")  # as in COCO
 
-ANY = "any"  # drawn from the seed
-RATE = 25.0  # frames a second
 SMALLEST = 12.0  # pixels at a width of 640: the root of a box's area; nothing smaller is drawn
 LEAST_VISIBLE = 0.25  # of what hides more, the truth says nothing
 
@@ -32,19 +30,8 @@ _BREADTH = np.array((1.2, 1.6, 3.2, 1.9, 7.0, 6.0))
 _OF_KIND = {"walker": 0, "bicycle": 1, "car": 2, "motorcycle": 3, "bus": 4, "truck": 5}
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What a scene is; what is `any` follows from the seed."""
-
-    seed: int
-    place: str = ANY  # one of `street.PLACES`
-    time: str = ANY  # one of `light.TIMES`
-    weather: str = ANY  # one of `light.WEATHERS`
-    size: tuple[int, int] = (384, 640)  # height, width of its pictures
-
-
 class Scene:
-    """A world that runs by itself: frame n is what the camera sees n / 25 s after the start.
+    """A world that runs by itself: frame n is what the camera sees n / rate seconds on.
 
     Any frame can be asked for at any time, and is the same bytes each time. Memory: up to 70 MB.
     """
@@ -58,36 +45,47 @@ class Scene:
         self.size = setting.size
         self.least = SMALLEST * width / 640  # pixels
         self._seed = setting.seed
+        self._rate = setting.rate
         self.view = view.choose_view(rng, width, height, _NEAREST[place])
         self.street = street.choose_street(rng, self.view, place)
         self.light = light.choose_light(rng, time, sky)
         busy = float(rng.beta(1.1, 1.9)), float(rng.beta(1.0, 1.9))
         self._traffic = traffic.choose_traffic(rng, self.view, self.street, busy)
         self._cast = Cast(setting.seed, self.view, self.light)
+        self._last: tuple[int, list[Item]] | None = None  # picture and truth ask for the same
         self._prop_seed = int(rng.integers(1 << 30))
 
     def frame(self, index: int) -> Sample:
         """Picture and truth of frame `index`, 0 or greater."""
-        items = self.items(index)
-        image = paint(self._backdrop, items)
+        truth = self.truth(index)
+        return Sample(self.picture(index), truth.boxes, truth.class_ids, truth.visible)
+
+    def picture(self, index: int) -> NDArray[np.uint8]:
+        """[height, width, 3], RGB."""
+        image = paint(self._backdrop, self.items(index))
         self._veil.cover(image, np.random.default_rng([self._seed, 2, index]))
-        seen = [s for s in truth(items, self.size) if s.visible >= LEAST_VISIBLE]
-        seen = [s for s in seen if _side(s.box) >= self.least]
-        return Sample(
-            image=image,
-            boxes=np.array([s.box for s in seen], np.float32).reshape(-1, 4),
-            class_ids=np.array([s.class_id for s in seen], np.int64),
-            visible=np.array([s.visible for s in seen], np.float32),
+        return image
+
+    def truth(self, index: int) -> Truth:
+        """What there is to be found in frame `index`. Draws no more of it than it must."""
+        seen = observe(self.items(index), self.size)
+        kept = [s for s in seen if s.visible >= LEAST_VISIBLE and _side(s.box) >= self.least]
+        return Truth(
+            boxes=np.array([s.box for s in kept], np.float32).reshape(-1, 4),
+            class_ids=np.array([s.class_id for s in kept], np.int64),
+            visible=np.array([s.visible for s in kept], np.float32),
         )
 
     def items(self, index: int) -> list[Item]:
         """All that stands in front of the backdrop in frame `index`, the farthest first."""
-        movers = self._traffic.at(index / RATE)
+        movers = self._traffic.at(index / self._rate)
         x, y, heading = traffic.on_ground(self.street, movers)
         feet = self.view.project(np.stack((x, y, np.zeros_like(x)), axis=1))
         level = self._levels(movers.u, movers.v)
+        if self._last is not None and self._last[0] == index:
+            return self._last[1]
         items = list(self._things)
-        for i in np.flatnonzero(self._may_show(movers.kind, y, feet)).tolist():
+        for i in np.flatnonzero(self._may_show(movers.kind, movers.u, y, feet)).tolist():
             pose = Pose(float(x[i]), float(y[i]), float(heading[i]), float(level[i]))
             looks = looks_of(
                 int(movers.kind[i]), float(movers.who[i]), float(movers.gone[i]),
@@ -97,14 +95,17 @@ class Scene:
                 item = self._item(look, pose, float(feet[i, 2]) - 0.01 * order)
                 if item is not None:
                     items.append(item)
-        return sorted(items, key=lambda item: -item.depth)
+        items.sort(key=lambda item: -item.depth)
+        self._last = index, items
+        return items
 
-    def _may_show(self, kind: Any, y: Any, feet: Any) -> NDArray[np.bool_]:
+    def _may_show(self, kind: Any, u: Any, y: Any, feet: Any) -> NDArray[np.bool_]:
         """Whose place is near enough to the picture, and not too far away, to be drawn at all."""
         scale = self.view.focal / feet[:, 2]
         reach = _REACH[kind] * scale
         found: NDArray[np.bool_] = (y > 0.5) & (_BREADTH[kind] * scale > self.least)
         found &= (feet[:, 0] > -reach) & (feet[:, 0] < self.view.width + reach)
+        found &= (u > -self.street.walls[0]) & (u < self.street.walls[1])
         found &= (feet[:, 1] > -reach) & (feet[:, 1] < self.view.height + 1.5 * reach)
         return found
 
@@ -190,5 +191,5 @@ def _facing(pose: Pose, above: float) -> float:
     return -(math.cos(pose.heading) * pose.x + math.sin(pose.heading) * pose.y) / away
 
 
-def _side(box: tuple[int, int, int, int]) -> float:
+def _side(box: tuple[int, ...]) -> float:
     return math.sqrt(max(0, box[2] - box[0]) * max(0, box[3] - box[1]))

@@ -177,7 +177,7 @@ def _cabin(
     rise: tuple[float, float],
     xs: Sequence[float],
 ) -> None:
-    """Glass all around under a roof; `rise`: its lowest and highest z, `xs`: of its four corners."""
+    """Glass all around under a roof; `rise`: its lowest and highest z, `xs`: of its corners."""
     (base, top), (a, b, c, d) = rise, xs
     low, high = half * 0.95, half * 0.74
     profile = [

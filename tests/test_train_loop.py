@@ -375,6 +375,7 @@ def test_the_command_leaves_weights_that_detect_takes(
     assert {"classes", "boxes", "map50", "map50_95", "learning_rate", "seconds"} <= set(history[0])
     with Image.open(run / "curves.png") as picture:
         assert picture.size == (1440, 320)
+    assert history[-1]["scores"]["all"]["objects"] == 12
     weights = run / "weights.safetensors"
     info = inspect(weights)
     assert (info.variant, info.classes, info.input_size) == ("vedette-p", ("red", "blue"), (64, 64))
@@ -382,6 +383,22 @@ def test_the_command_leaves_weights_that_detect_takes(
     assert load(weights).backbone.stem.weight.dtype == torch.float32
     detected = vedette("detect", blocks / "images" / "0.png", "--weights", weights)
     assert (detected.code, len(detected.stdout.splitlines())) == (0, 1)
+
+
+def test_a_finished_training_only_writes_its_weights_again(
+    vedette: Vedette, blocks: Path, tmp_path: Path
+) -> None:
+    call = ("train", "--data", blocks, "-o", tmp_path, *OPTIONS)
+    vedette(*call)
+    weights = tmp_path / "weights.safetensors"
+    before = weights.read_bytes()
+    weights.unlink()
+
+    outcome = vedette(*call, "--resume")
+
+    assert outcome.code == 0
+    assert weights.read_bytes() == before
+    assert "all: 12 objects" in outcome.stdout
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:

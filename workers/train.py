@@ -78,7 +78,7 @@ def train(recipe: Recipe, options: Options) -> int:
         report.begin(pictures, validation)
         while not training.is_done:
             report.end_epoch(training.run_epoch(report.step), validation)
-    report.end(pictures.names)
+    report.end(pictures.names, validation)
     return 0
 
 
@@ -128,8 +128,9 @@ class _Report:
         row: dict[str, Any] = {"epoch": done} | asdict(epoch)
         if done % self._options.evaluate_every == 0 or self._training.is_done:
             self._scores = _evaluate(self._training.folded(), validation, self._training.recipe)
-            whole = self._scores["all"]
-            row |= {"map50": _plain(whole.map50), "map50_95": _plain(whole.map50_95)}
+            scores = {name: _plain(found) for name, found in self._scores.items()}
+            whole = scores["all"]
+            row |= {"map50": whole["map50"], "map50_95": whole["map50_95"], "scores": scores}
         row["seconds"] = round(time.monotonic() - self._began, 3)
         self._began = time.monotonic()
         self._history.append(row)
@@ -140,7 +141,7 @@ class _Report:
         write_whole(folder / "history.jsonl", lines.encode())
         curves.draw(folder / "curves.png", self._history)
 
-    def end(self, names: tuple[str, ...]) -> None:
+    def end(self, names: tuple[str, ...], validation: Pictures) -> None:
         """Writes the weights file, and says what it is worth."""
         training = self._training
         path = self._options.output / "weights.safetensors"
@@ -154,6 +155,8 @@ class _Report:
             "source": training.digest(),
         }
         save(path, state, description, half=self._options.half)
+        if not self._scores:  # the last epoch had been done before
+            self._scores = _evaluate(training.folded(), validation, training.recipe)
         for name, found in self._scores.items():
             print(
                 f"{name}: {found.objects:,} objects, mAP50 {found.map50:.4f},"
@@ -206,6 +209,6 @@ def _width(shape: str) -> int:
     return int(shape.partition(".")[0].rstrip("d"))
 
 
-def _plain(value: float) -> float | None:
+def _plain(found: Score) -> dict[str, float | None]:
     """JSON has no nan."""
-    return None if math.isnan(value) else value
+    return {name: None if math.isnan(value) else value for name, value in asdict(found).items()}

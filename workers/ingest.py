@@ -21,7 +21,7 @@ from pipeline.errors import ChannelClosed, SourceError
 from pipeline.letterbox import Letterbox
 from pipeline.messages import Counts, Ended, Frame, Message, Ready, Ticket
 from pipeline.slots import Slots
-from pipeline.sources import Picture, is_synthetic, open_source
+from pipeline.sources import SYNTHETIC_VERSION, Picture, is_synthetic, open_source
 from pipeline.thinning import Rate, StreamClock
 from workers import control
 from workers.waiting import receive
@@ -292,9 +292,7 @@ def identify(url: str, called: Callable[[], bool] = lambda: False) -> str | None
     """
     digest, size = hashlib.sha256(), 0
     if is_synthetic(url):
-        from pipeline.scenes.setting import VERSION
-
-        return f"{VERSION}:{hashlib.sha256(url.encode()).hexdigest()}"
+        return f"{SYNTHETIC_VERSION}:{hashlib.sha256(url.encode()).hexdigest()}"
     try:
         with Path(url).open("rb") as file:
             while block := file.read(_BLOCK):

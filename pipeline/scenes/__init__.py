@@ -17,6 +17,6 @@ from __future__ import annotations
 
 from pipeline.scenes.scene import LEAST_VISIBLE, NAMES, SMALLEST, Scene
 from pipeline.scenes.sets import Scenes
-from pipeline.scenes.setting import VERSION, Setting
+from pipeline.scenes.setting import Setting
 
-__all__ = ["LEAST_VISIBLE", "NAMES", "SMALLEST", "VERSION", "Scene", "Scenes", "Setting"]
+__all__ = ["LEAST_VISIBLE", "NAMES", "SMALLEST", "Scene", "Scenes", "Setting"]

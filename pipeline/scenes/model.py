@@ -93,14 +93,15 @@ class Builder:
         sizes = [len(points) for points in self._points]
         ends = np.cumsum(sizes)
         vertices = np.array([point for points in self._points for point in points], float)
-        normals, centres = self._faces()
+        sums = np.add.reduceat(vertices, (ends - sizes).tolist(), axis=0)
+        centres = sums / np.array(sizes)[:, None]
         look = np.array(self._look)
         one_sided = np.array([inside is not None for inside in self._inside])
         return Model(
             vertices=vertices,
             spans=tuple(zip((ends - sizes).tolist(), ends.tolist(), strict=True)),
             radii=tuple(self._radii),
-            normals=normals,
+            normals=self._normals(centres),
             centres=centres,
             one_sided=one_sided,
             albedo=look[:, :3],
@@ -127,18 +128,17 @@ class Builder:
         self._look.append((*colour, *extra))
         self._groups.append(self._group)
 
-    def _faces(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _normals(self, centres: NDArray[np.float64]) -> NDArray[np.float64]:
         corners = np.array([_three(points) for points in self._points])  # [P, 3, 3]
-        centres = np.array([np.mean(points, axis=0) for points in self._points])
         normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         length = np.linalg.norm(normals, axis=1, keepdims=True)
         upright = np.array([0.0, 0.0, 0.6])
         normals = np.where(length > 1e-9, normals / np.maximum(length, 1e-9), upright)
         normals[np.array(self._radii) > 0] = upright
-        for index, inside in enumerate(self._inside):
-            if inside is not None and normals[index] @ (centres[index] - inside) < 0:
-                normals[index] = -normals[index]
-        return normals, centres
+        core = [c if i is None else i for i, c in zip(self._inside, centres.tolist(), strict=True)]
+        inwards = (normals * (centres - core)).sum(axis=1) < 0
+        outwards: NDArray[np.float64] = np.where(inwards[:, None], -normals, normals)
+        return outwards
 
     def _extremes(self, vertices: NDArray[np.float64]) -> NDArray[np.float64]:
         sizes = [len(points) for points in self._points]

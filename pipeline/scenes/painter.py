@@ -59,10 +59,28 @@ class Truth:
     visible: NDArray[np.float32]  # [objects]
 
 
-def paint(backdrop: Backdrop, items: Sequence[Item]) -> Bytes:
-    """The picture of `items`, which are sorted: the farthest first."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Floor:
+    """A backdrop under the shadows of what never moves."""
+
+    backdrop: Backdrop
+    frame: Bytes  # [height, width, 3]
+    dark: Bytes  # [height, width]: how much of the main light is taken
+
+
+def lay(backdrop: Backdrop, things: Sequence[Item]) -> Floor:
+    """The floor that `things` stand on."""
     frame = backdrop.lit.copy()
-    _darken(frame, backdrop, items)
+    dark = np.zeros(frame.shape[:2], np.uint8)
+    _darken(frame, dark, backdrop, things)
+    return Floor(backdrop, frame, dark)
+
+
+def paint(floor: Floor, items: Sequence[Item]) -> Bytes:
+    """The picture of `items`, things among them, which are sorted: the farthest first."""
+    frame = floor.frame.copy()
+    targets = [item for item in items if item.class_id is not None]
+    _darken(frame, floor.dark.copy(), floor.backdrop, targets)
     for item in items:
         _put(frame, item.drawn)
         for glow in item.glows:
@@ -100,9 +118,8 @@ def add(frame: Bytes, glow: Glow) -> None:
         region += light
 
 
-def _darken(frame: Bytes, backdrop: Backdrop, items: Sequence[Item]) -> None:
-    """Shadows: where two fall on each other it gets no darker."""
-    dark = np.zeros(frame.shape[:2], np.uint8)
+def _darken(frame: Bytes, dark: Bytes, backdrop: Backdrop, items: Sequence[Item]) -> None:
+    """Adds shadows to `frame` and to `dark`: where two fall on each other it gets no darker."""
     windows = []
     for item in items:
         shadow, (dx, dy) = item.drawn.shadow, item.drawn.shift

@@ -13,7 +13,7 @@ from pipeline.samples import Sample
 from pipeline.scenes import backdrop, facades, light, props, street, traffic, view, weather
 from pipeline.scenes.cast import Cast, Drawn, Look, looks_of
 from pipeline.scenes.model import Model, Point
-from pipeline.scenes.painter import Glow, Item, Truth, observe, paint
+from pipeline.scenes.painter import Floor, Glow, Item, Truth, lay, observe, paint
 from pipeline.scenes.setting import ANY, Setting
 from pipeline.scenes.sprite import Floats, Pose, draw, draw_shadow
 
@@ -23,7 +23,7 @@ SMALLEST = 12.0  # pixels at a width of 640: the root of a box's area; nothing s
 LEAST_VISIBLE = 0.25  # of what hides more, the truth says nothing
 
 _ROOM = 13.0  # metres before the camera without trees and lamps: nobody hangs a camera behind one
-_NEAREST = {"street": (7.0, 14.0), "avenue": (8.0, 14.0), "square": (5.5, 10.0)}
+_NEAREST = {"street": (7.5, 15.0), "avenue": (9.0, 16.0), "square": (5.5, 10.0)}
 # By kind of mover, metres: how far it and its shadow reach, and at most the root of its area.
 _REACH = np.array((3.0, 3.0, 4.0, 3.0, 8.5, 7.0))
 _BREADTH = np.array((1.2, 1.6, 3.2, 1.9, 7.0, 6.0))
@@ -62,7 +62,7 @@ class Scene:
 
     def picture(self, index: int) -> NDArray[np.uint8]:
         """[height, width, 3], RGB."""
-        image = paint(self._backdrop, self.items(index))
+        image = paint(self._floor, self.items(index))
         self._veil.cover(image, np.random.default_rng([self._seed, 2, index]))
         return image
 
@@ -78,12 +78,12 @@ class Scene:
 
     def items(self, index: int) -> list[Item]:
         """All that stands in front of the backdrop in frame `index`, the farthest first."""
+        if self._last is not None and self._last[0] == index:
+            return self._last[1]
         movers = self._traffic.at(index / self._rate)
         x, y, heading = traffic.on_ground(self.street, movers)
         feet = self.view.project(np.stack((x, y, np.zeros_like(x)), axis=1))
         level = self._levels(movers.u, movers.v)
-        if self._last is not None and self._last[0] == index:
-            return self._last[1]
         items = list(self._things)
         for i in np.flatnonzero(self._may_show(movers.kind, movers.u, y, feet)).tolist():
             pose = Pose(float(x[i]), float(y[i]), float(heading[i]), float(level[i]))
@@ -143,8 +143,8 @@ class Scene:
         return facades.sunlit(self.street, self.light, u.astype(np.float32), v.astype(np.float32))
 
     @cached_property
-    def _backdrop(self) -> backdrop.Backdrop:
-        return backdrop.trace(self.view, self.street, self.light)
+    def _floor(self) -> Floor:
+        return lay(backdrop.trace(self.view, self.street, self.light), self._things)
 
     @cached_property
     def _veil(self) -> weather.Veil:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 ANY = "any"  # follows from the seed
 SMALLEST_SIDE = 64  # pixels of a picture
 LARGEST_SIDE = 4096
-VERSION = 1  # to be raised when the same seed gives other pictures: jobs are known by it
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from pipeline.scenes.model import Model
 from pipeline.scenes.view import View
 
 Floats = NDArray[np.float64]
-LARGEST = 900  # pixels of the longer side; what would be larger has no sprite
+LARGEST = 1.4  # of the picture's width: the longer side; what would be larger has no sprite
 _PLAIN = "CMYK"  # four channels that Pillow averages as they are, unlike RGBA; ours are R G B A
 _COVERED = 80  # of 255, from which a pixel counts: spokes and far limbs cover none whole
 _MARGIN = 2  # pixels around it, for soft edges
@@ -78,7 +78,7 @@ def draw(model: Model, pose: Pose, view: View, light: Light) -> Sprite | None:
     left, top = (math.floor(value - pad) for value in seen[:, :2].min(axis=0))
     right, bottom = (math.ceil(value + pad) for value in seen[:, :2].max(axis=0))
     width, height = right - left, bottom - top
-    if max(width, height) > LARGEST:
+    if max(width, height) > LARGEST * view.width:
         return None
     finer = _finer(max(width, height))
     image = Image.new(_PLAIN, (width * finer, height * finer))
@@ -99,7 +99,7 @@ def draw_shadow(model: Model, pose: Pose, view: View, light: Light) -> Shadow | 
     corners = np.concatenate(outlines)
     left, top = (math.floor(value) - 3 for value in corners.min(axis=0))
     right, bottom = (math.ceil(value) + 3 for value in corners.max(axis=0))
-    if max(right - left, bottom - top) > LARGEST:
+    if max(right - left, bottom - top) > LARGEST * view.width:
         return None
     image = Image.new("L", (right - left, bottom - top))
     canvas = ImageDraw.Draw(image)
@@ -239,9 +239,11 @@ def _sprite(
 def _rounded(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A little darker towards the ground and to the right: flat colours look like cardboard."""
     height, width = pixels.shape[:2]
-    down = np.linspace(1.0, 0.8, height, dtype=np.float32)[:, None, None]
-    across = np.linspace(1.0, 0.9, width, dtype=np.float32)[:, None]
-    return (pixels * (down * across)).astype(np.uint8)
+    down = 256 - np.arange(height) * 51 // height
+    across = 256 - np.arange(width) * 26 // width
+    share = (down[:, None] * across >> 8).astype(np.uint16)
+    rounded: NDArray[np.uint8] = (pixels * share[:, :, None] >> 8).astype(np.uint8)
+    return rounded
 
 
 def _turning(heading: float) -> Floats:

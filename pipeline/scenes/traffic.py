@@ -24,8 +24,10 @@ Floats = NDArray[np.float64]
 KINDS = ("walker", "bicycle", "car", "motorcycle", "bus", "truck")
 WALKER, BICYCLE, CAR, MOTORCYCLE, BUS, TRUCK = range(6)
 _ROOM = {CAR: 6.2, MOTORCYCLE: 4.0, BUS: 14.5, TRUCK: 11.5}  # metres of lane
-_SHARES = {CAR: 0.44, MOTORCYCLE: 0.20, BUS: 0.18, TRUCK: 0.18}
-_FARTHEST = {WALKER: 42.0, BICYCLE: 42.0, CAR: 62.0}  # metres, at a focal length of 600 pixels
+_SHARES = {CAR: 0.40, MOTORCYCLE: 0.18, BUS: 0.21, TRUCK: 0.21}
+_BROAD = {CAR: 2.6, MOTORCYCLE: 1.5, BUS: 6.5, TRUCK: 4.8}  # root of the area it shows, metres
+_BROADEST = 0.42  # of the picture's width: where a kind would look larger, it does not drive
+_FARTHEST = {WALKER: 35.0, BICYCLE: 36.0, CAR: 56.0}  # metres, at a focal length of 600 pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +140,9 @@ def _lane(
     tracks: list[Track] = []
     place = float(rng.uniform(0, 6))
     mean_gap = 55.0 / (0.25 + busy) if cycles else 34.0 * (1.12 - busy) ** 1.4
+    kinds, shares = _kinds(view, street, lane.u, span)
     while True:
-        kind = BICYCLE if cycles else int(rng.choice(list(_SHARES), p=list(_SHARES.values())))
+        kind = BICYCLE if cycles else int(rng.choice(kinds, p=shares))
         room = 3.0 if cycles else _ROOM[kind]
         if place + room > length:
             return tracks
@@ -149,6 +152,18 @@ def _lane(
             Track(kind, (start[0] + sideways, start[1]), along, length, middle, speed, surge)
         )
         place += room + float(rng.exponential(mean_gap))
+
+
+def _kinds(
+    view: View, street: Street, u: float, span: tuple[float, float]
+) -> tuple[list[int], Floats]:
+    """Which vehicles go along `u`, and their shares."""
+    x, y = street.to_ground(u, np.linspace(*span, 20))
+    nearest = float(view.project(np.stack((x, y, np.zeros_like(x)), axis=1))[:, 2].min())
+    most = _BROADEST * view.width / view.focal * nearest  # metres
+    kinds = [kind for kind in _SHARES if kind in (CAR, MOTORCYCLE) or _BROAD[kind] < most]
+    shares = np.array([_SHARES[kind] for kind in kinds])
+    return kinds, shares / shares.sum()
 
 
 def _parked(rng: np.random.Generator, view: View, street: Street, u: float) -> list[Track]:

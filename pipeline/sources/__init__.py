@@ -28,6 +28,8 @@ from pipeline.errors import SourceRefused
 # and clips are smaller, and a forged header must not be able to take more.
 MAX_PIXELS = 8192 * 4320
 SYNTHETIC = "synthetic://"
+# To be raised when the same scene gives other pictures: jobs are known by it.
+SYNTHETIC_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,14 +44,18 @@ def _find(network: YOLOv6, samples: list[Sample], size: tuple[int, int]) -> list
     device = next(network.parameters()).device
     tensor = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 255
     boxes, scores = network(tensor)
-    selections = select(
-        boxes,
-        scores,
-        confidence=_CONFIDENCE,
-        iou=_IOU,
-        max_detections=_MOST,
-        multi_label=scores.shape[-1] > 1,
-    )
+    # One by one: all pairs of a batch are compared, also those of different pictures.
+    selections = [
+        select(
+            boxes[i : i + 1],
+            scores[i : i + 1],
+            confidence=_CONFIDENCE,
+            iou=_IOU,
+            max_detections=_MOST,
+            multi_label=scores.shape[-1] > 1,
+        )[0]
+        for i in range(len(samples))
+    ]
     return [
         _picture(sample, found, size) for sample, found in zip(samples, selections, strict=True)
     ]

@@ -92,6 +92,7 @@ def _score(pictures: Sequence[Picture], group: Group) -> Score:
         rows = [
             _match(picture, label, counts, group.areas)
             for picture, counts in zip(pictures, group.counts, strict=True)
+            if label in picture.class_ids or label in picture.found_ids
         ]
         wanted = sum(row.wanted for row in rows)
         if wanted:
@@ -127,9 +128,10 @@ def _match(picture: Picture, label: int, counts: Bools, areas: tuple[float, floa
     right = np.zeros((len(THRESHOLDS), len(detections)), bool)
     ignored = np.zeros_like(right)
     overlaps = _overlaps(detections, boxes)
+    largest = overlaps.max(1, initial=0.0)
     for t, threshold in enumerate(THRESHOLDS):
         free = np.ones(len(boxes), bool)
-        for d in range(len(detections)):
+        for d in (largest >= threshold).nonzero()[0]:
             choice = _choose(overlaps[d], free, counts, threshold)
             if choice is not None:
                 free[choice] = False

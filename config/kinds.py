@@ -14,7 +14,10 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, FiniteFloat, SecretStr, ValidationInfo
 
+from config import scenes
+
 CAMERA_SCHEMES = ("rtsp", "rtsps", "http", "https")
+SYNTHETIC = "synthetic"
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 EMBEDDED = "embedded"
 
@@ -36,7 +39,7 @@ class NotAcceptedError(ValueError):
 
 
 def file_of(source: str, folder: Path) -> Path | None:
-    """The file that a camera's `url` names, None for a network URL; `ValueError` for the rest.
+    """The file that a camera's `url` names, None for another URL; `ValueError` for the rest.
 
     A path counts from `folder`; `file://` URLs are decoded. Text before the first `:` is a scheme
     unless a `/` comes first, so `concat:a|b` is refused and `./concat:a` is a file.
@@ -49,7 +52,7 @@ def file_of(source: str, folder: Path) -> Path | None:
     scheme = match[1].lower()
     if scheme == "file":
         return _file_of_url(source[match.end() :])
-    if scheme in CAMERA_SCHEMES:
+    if scheme in (*CAMERA_SCHEMES, SYNTHETIC):
         return None
     raise NotAcceptedError(
         f"found {_named(match[1])}, must be {_SOURCE.words}"
@@ -58,8 +61,14 @@ def file_of(source: str, folder: Path) -> Path | None:
 
 
 def is_network(source: str) -> bool:
-    """Whether a checked `url` is a network URL (True) or the absolute path of a file (False)."""
-    return _SCHEME.match(source) is not None
+    """Whether a checked `url` is on the network, rather than a scene or the path of a file."""
+    return _SCHEME.match(source) is not None and not is_synthetic(source)
+
+
+def is_synthetic(source: str) -> bool:
+    """Whether a checked `url` is a scene that is drawn."""
+    match = _SCHEME.match(source)
+    return match is not None and match[1].lower() == SYNTHETIC
 
 
 def _file_of_url(rest: str) -> Path:
@@ -86,6 +95,11 @@ def _check_source(value: SecretStr, info: ValidationInfo) -> SecretStr:
     file = file_of(source, _folder(info))
     if file is not None:
         return SecretStr(str(file))
+    if is_synthetic(source):
+        text = scenes.problem(source)
+        if text is not None:
+            raise NotAcceptedError(text)
+        return value
     _split(source)
     return value
 
@@ -147,7 +161,8 @@ def _path(value: Any, info: ValidationInfo) -> Any:
 
 
 _SOURCE = Accepts(
-    "the path of a file, a file:// URL, or a URL of " + ", ".join(f"{s}://" for s in CAMERA_SCHEMES)
+    "the path of a file, a file:// URL, or a URL of "
+    + ", ".join(f"{s}://" for s in (*CAMERA_SCHEMES, SYNTHETIC))
 )
 _REDIS = Accepts("embedded or a URL of " + ", ".join(f"{s}://" for s in REDIS_SCHEMES))
 

@@ -35,6 +35,7 @@ from config.kinds import (
     SpoolFolder,
     StreamLength,
     is_network,
+    is_synthetic,
 )
 
 REPEATED_IDS = "repeated_ids"  # the loader says this itself, with both lines
@@ -99,7 +100,7 @@ class Camera(Section):
     """One source of frames: a camera on the network, or a file."""
 
     id: CameraId = Field(description="its name in keys, messages and logs; unique")
-    url: SourceUrl = Field(description="a file or a network URL")
+    url: SourceUrl = Field(description="a file, a network URL, or a scene")
     live: Flag | None = Field(
         default=None,
         description="fresh and may drop (true), or lossless and may wait (false); by scheme",
@@ -116,14 +117,19 @@ class Camera(Section):
 
     @property
     def file(self) -> Path | None:
-        """The absolute path of the file, None for a camera on the network."""
+        """The absolute path of the file, None for a camera on the network and for a scene."""
         source = self.url.get_secret_value()
-        return None if is_network(source) else Path(source)
+        return None if self.is_network or is_synthetic(source) else Path(source)
+
+    @property
+    def is_network(self) -> bool:
+        """Whether it is somewhere else, and so can neither wait nor begin again."""
+        return is_network(self.url.get_secret_value())
 
     @property
     def is_live(self) -> bool:
         """`live`, or what follows from the scheme where the file says nothing."""
-        return self.file is None if self.live is None else self.live
+        return self.is_network if self.live is None else self.live
 
     @field_validator("live")
     @classmethod

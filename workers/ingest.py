@@ -22,7 +22,7 @@ from pipeline.errors import ChannelClosed, SourceError
 from pipeline.letterbox import Letterbox
 from pipeline.messages import Counts, Ended, Frame, Message, Ready, Ticket
 from pipeline.slots import Slots
-from pipeline.sources import Picture, open_source
+from pipeline.sources import SYNTHETIC_VERSION, Picture, is_synthetic, open_source
 from pipeline.thinning import Rate, StreamClock
 from workers import control
 from workers.waiting import receive
@@ -342,8 +342,13 @@ def serve(link: Link) -> None:
 
 
 def identify(url: str, called: Callable[[], bool] = lambda: False) -> str | None:
-    """Size and sha-256 of a file; None for one that cannot be read, or when `called` away."""
+    """Size and sha-256 of a file; None for one that cannot be read, or when `called` away.
+
+    A scene is known by its URL, and by the version of what draws it.
+    """
     digest, size = hashlib.sha256(), 0
+    if is_synthetic(url):
+        return f"{SYNTHETIC_VERSION}:{hashlib.sha256(url.encode()).hexdigest()}"
     try:
         with Path(url).open("rb") as file:
             while block := file.read(_BLOCK):

@@ -22,9 +22,14 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import SourceRefused
+
 # DCI 8K. A decoder keeps up to 17 pictures, which at this size is 0.9 GB in 8-bit 4:2:0; cameras
 # and clips are smaller, and a forged header must not be able to take more.
 MAX_PIXELS = 8192 * 4320
+SYNTHETIC = "synthetic://"
+# To be raised when the same scene gives other pictures: jobs are known by it.
+SYNTHETIC_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +77,25 @@ def open_source(
     max_pixels: int = MAX_PIXELS,
     clock: Callable[[], int] = time.monotonic_ns,
 ) -> Source:
-    """Opens `url`: rtsp, rtsps, http, https, or the path of a regular file (video or picture).
+    """Opens `url`: rtsp, rtsps, http, https, synthetic, or the path of a regular file.
 
     `live` paces a file by its time stamps, and makes the end of a stream a lost connection;
     `loop` starts a file anew at its end, for ever. Raises `SourceError` or `SourceRefused`.
     """
+    if is_synthetic(url):
+        try:
+            from pipeline.sources.synthetic import SceneSource
+        except ModuleNotFoundError as error:
+            text = f"a scene needs {error.name}: pip install 'vedette[draw]'"
+            raise SourceRefused(text) from None
+        return SceneSource(url, live=live, loop=loop, max_pixels=max_pixels, clock=clock)
     from pipeline.sources.admission import admit
     from pipeline.sources.av import VideoSource  # the contract alone needs no FFmpeg
 
     admission = admit(url, loop=loop)
     return VideoSource(admission, live=live, loop=loop, max_pixels=max_pixels, clock=clock)
+
+
+def is_synthetic(url: str) -> bool:
+    """Whether `url` is a scene that is drawn on the spot (see `pipeline/scenes/address.py`)."""
+    return url[: len(SYNTHETIC)].lower() == SYNTHETIC

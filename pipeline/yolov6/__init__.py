@@ -32,6 +32,6 @@ def load(path: str | Path) -> YOLOv6:
     _, state = read(path)
     with torch.device("meta"):
         network = YOLOv6(variant, *size)
-    tensors = {key: torch.from_numpy(array) for key, array in state.items()}
+    tensors = {key: torch.from_numpy(array).float() for key, array in state.items()}
     network.load_state_dict(tensors, assign=True)
     return network.eval().requires_grad_(False)

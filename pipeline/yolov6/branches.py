@@ -7,6 +7,7 @@ loaded as it is; `fold.py` turns it into the fused form, and its docstring has t
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -27,6 +28,11 @@ def kit(variant: Variant) -> Kit:
     return Kit(ConvBatchNorm, partial(block, activation=activation), activation)
 
 
+def plain(variant: Variant) -> Kit:
+    """The kit of the same network without branches: what those of training are compared with."""
+    return kit(replace(variant, mode=f"conv_{variant.activation}"))
+
+
 class ConvBatchNorm(nn.Module):
     """A convolution, its BatchNorm, its activation."""
 
@@ -42,15 +48,26 @@ class ConvBatchNorm(nn.Module):
     ) -> None:
         super().__init__()
         groups = inputs if depthwise else 1
-        self.conv = nn.Conv2d(
-            inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False
-        )
+        make = Pointwise if kernel == 1 else nn.Conv2d
+        self.conv = make(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
         self.bn = _batch_norm(outputs)
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.bn(self.conv(x))
         return self.activation(y) if self.activation else y
+
+
+class Pointwise(nn.Conv2d):
+    """A 1x1 convolution; with a stride, of the pixels that it takes, which are the same numbers.
+
+    Strided by oneDNN, over channels-last memory with fewer than 16 channels, its gradient writes
+    beyond its memory, and the process dies (uxlfoundation/oneDNN issue 6035; seen with torch 2.13).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, columns = self.stride
+        return F.conv2d(x[:, :, ::rows, ::columns], self.weight, self.bias, groups=self.groups)
 
 
 class RepVGGBlock(nn.Module):
@@ -78,7 +95,7 @@ class QARepVGGBlockV2(nn.Module):
     ) -> None:
         super().__init__()
         self.rbr_dense = ConvBatchNorm(inputs, outputs, stride=stride, activation=None)
-        self.rbr_1x1 = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+        self.rbr_1x1 = Pointwise(inputs, outputs, 1, stride, bias=False)
         self.bn = _batch_norm(outputs)
         self.passes = inputs == outputs and stride == 1
         self.activation = activation
@@ -99,7 +116,7 @@ class LinearAddBlock(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
         self.scale_conv = Scale(outputs)
-        self.conv_1x1 = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+        self.conv_1x1 = Pointwise(inputs, outputs, 1, stride, bias=False)
         self.scale_1x1 = Scale(outputs)
         self.scale_identity = Scale(outputs) if inputs == outputs and stride == 1 else None
         self.bn = _batch_norm(outputs)

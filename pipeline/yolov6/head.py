@@ -32,12 +32,16 @@ class Head(nn.Module):
         self.reg_preds = nn.ModuleList(nn.Conv2d(c, 4 * bins, 1) for c in widths)
 
     def forward(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        return self.decode(*self.rows(levels))
+
+    def rows(self, levels: Sequence[Tensor]) -> tuple[list[Tensor], Tensor, Tensor]:
+        """What is decoded: the kinds of `predict`, float32 [B, A, …], and the `anchors`."""
         maps = [self.predict(i, level) for i, level in enumerate(levels)]
         sizes = tuple((level.shape[2], level.shape[3]) for level in levels)
         points, strides = anchors(sizes, self.strides, levels[0].device)
         # In float32 whatever the network ran in: bfloat16 has 8 bits, coordinates need 11 and more.
         rows = [torch.cat([_rows(x) for x in kind], 1).float() for kind in zip(*maps, strict=True)]
-        return self.decode(rows, points, strides)
+        return rows, points, strides
 
     def predict(self, i: int, level: Tensor) -> tuple[Tensor, ...]:
         """What level i predicts, raw: classes [B, classes, H, W], distances [B, 4 * bins, H, W]."""
@@ -109,12 +113,13 @@ def anchors(
 ) -> tuple[Tensor, Tensor]:
     """Cell centres x, y [A, 2] in units of their strides, and those strides [A, 1]; float32."""
     points, scales = [], []
-    for (height, width), stride in zip(sizes, strides, strict=True):
-        y = torch.arange(height, dtype=torch.float32, device=device) + 0.5
-        x = torch.arange(width, dtype=torch.float32, device=device) + 0.5
-        points.append(torch.stack((x.repeat(height), y.repeat_interleave(width)), 1))
-        scales.append(torch.full((height * width, 1), float(stride), device=device))
-    return torch.cat(points), torch.cat(scales)
+    with torch.inference_mode(False):  # whoever asks first, training may ask next
+        for (height, width), stride in zip(sizes, strides, strict=True):
+            y = torch.arange(height, dtype=torch.float32, device=device) + 0.5
+            x = torch.arange(width, dtype=torch.float32, device=device) + 0.5
+            points.append(torch.stack((x.repeat(height), y.repeat_interleave(width)), 1))
+            scales.append(torch.full((height * width, 1), float(stride), device=device))
+        return torch.cat(points), torch.cat(scales)
 
 
 def _rows(x: Tensor) -> Tensor:

@@ -6,6 +6,8 @@
     input_size   [height, width] that it was trained for, JSON
     source       sha-256 of the file it was imported from
 
+Tensors are float32, or float16 to be stored in half the space; the network has float32 either way.
+
 Reading needs no torch and trusts nothing: every length, shape and offset is checked against the
 file before anything is allocated for it.
 """
@@ -35,6 +37,7 @@ IMPORT = "run `vedette weights import`"
 
 _MAX_HEADER = 16 << 20  # bytes; the largest of the family needs 0.2 MB
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4"}
+_STORED = {"<f4": "F32", "<f2": "F16"}  # what a weights file may hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +83,9 @@ def describe(path: str | Path) -> tuple[WeightsInfo, Shapes]:
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     variant, classes, input_size = _described(path, metadata)
-    if odd := [key for key, tensor in tensors.items() if tensor.dtype != "F32"]:
-        raise WeightsError(f"{path} holds {odd[0][:80]} as {tensors[odd[0]].dtype}, not F32")
+    if odd := [key for key, tensor in tensors.items() if tensor.dtype not in _STORED.values()]:
+        found = tensors[odd[0]].dtype
+        raise WeightsError(f"{path} holds {odd[0][:80]} as {found}, not F32 or F16")
     shapes = shapes_of(tensors)
     if head_size(shapes)[0] != len(classes):
         raise WeightsError(f"{path} names {len(classes)} classes but its network predicts others")
@@ -110,8 +114,14 @@ def read(path: str | Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     return metadata, {key: tensor.array(data) for key, tensor in tensors.items()}
 
 
-def save(path: Path, state: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> None:
-    """Write a weights file, whole or not at all.
+def save(
+    path: Path,
+    state: Mapping[str, np.ndarray],
+    description: Mapping[str, Any],
+    *,
+    half: bool = False,
+) -> None:
+    """Write a weights file, whole or not at all; with `half`, its numbers in float16.
 
     `description` holds variant, classes, input_size and source as the metadata need them. Raises
     `WeightsError` where the place cannot be written.
@@ -123,7 +133,26 @@ def save(path: Path, state: Mapping[str, np.ndarray], description: Mapping[str, 
         "input_size": json.dumps(list(description["input_size"])),
         "source": description["source"],
     }
-    _write(path, _serialised(metadata, state))
+    write_whole(path, _serialised(metadata, state, "<f2" if half else "<f4"))
+
+
+def write_whole(path: Path, data: bytes | memoryview) -> None:
+    """Write a file so that it is there whole, or as it was before, whenever the machine stops.
+
+    Makes its folder. Raises `WeightsError` where the place cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise WeightsError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def shapes_of(state: Mapping[str, Any]) -> Shapes:
@@ -239,7 +268,7 @@ def _described(
     return variant, tuple(classes), (height, width)
 
 
-def _serialised(metadata: Mapping[str, str], state: Mapping[str, np.ndarray]) -> bytes:
+def _serialised(metadata: Mapping[str, str], state: Mapping[str, np.ndarray], dtype: str) -> bytes:
     """The bytes of a safetensors file: the same weights give the same bytes, and so digest.
 
     (The library's own writer orders the metadata anew each time.)
@@ -247,28 +276,14 @@ def _serialised(metadata: Mapping[str, str], state: Mapping[str, np.ndarray]) ->
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     blocks, at = [], 0
     for key in sorted(state):
-        block = np.ascontiguousarray(state[key], dtype="<f4").tobytes()
+        block = np.ascontiguousarray(state[key], dtype).tobytes()
         offsets = [at, at := at + len(block)]
-        header[key] = {"dtype": "F32", "shape": list(state[key].shape), "data_offsets": offsets}
+        shape = list(state[key].shape)
+        header[key] = {"dtype": _STORED[dtype], "shape": shape, "data_offsets": offsets}
         blocks.append(block)
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return b"".join((len(text).to_bytes(8, "little"), text, *blocks))
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise WeightsError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _size(shape: tuple[int, ...]) -> str:

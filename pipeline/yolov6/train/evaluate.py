@@ -1,0 +1,74 @@
+"""A network on a data set: what it finds, and how good that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from pipeline.letterbox import Letterbox
+from pipeline.samples import Pictures, Sample
+from pipeline.yolov6.network import YOLOv6
+from pipeline.yolov6.nms import Selection, select
+from pipeline.yolov6.train.augment import whole
+from pipeline.yolov6.train.metrics import Picture, Score, score
+
+# As the original evaluates.
+_CONFIDENCE, _IOU, _MOST = 0.03, 0.65, 300
+
+
+def evaluate(
+    network: YOLOv6,
+    pictures: Pictures,
+    size: tuple[int, int],
+    *,
+    batch: int = 8,
+    progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, Score]:
+    """`metrics.score` of a fused network, on its own device, with inputs of `size` (height, width).
+
+    Boxes are compared in pixels of the pictures. `progress` is told how many are done.
+    """
+    rows = []
+    for start in range(0, len(pictures), batch):
+        samples = [pictures[i] for i in range(start, min(start + batch, len(pictures)))]
+        rows += _find(network, samples, size)
+        progress(len(rows))
+    return score(rows)
+
+
+@torch.inference_mode()
+def _find(network: YOLOv6, samples: list[Sample], size: tuple[int, int]) -> list[Picture]:
+    images = np.stack([whole(sample, size).image for sample in samples])
+    device = next(network.parameters()).device
+    tensor = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 255
+    boxes, scores = network(tensor)
+    # One by one: all pairs of a batch are compared, also those of different pictures.
+    selections = [
+        select(
+            boxes[i : i + 1],
+            scores[i : i + 1],
+            confidence=_CONFIDENCE,
+            iou=_IOU,
+            max_detections=_MOST,
+            multi_label=scores.shape[-1] > 1,
+        )[0]
+        for i in range(len(samples))
+    ]
+    return [
+        _picture(sample, found, size) for sample, found in zip(samples, selections, strict=True)
+    ]
+
+
+def _picture(sample: Sample, found: Selection, size: tuple[int, int]) -> Picture:
+    height, width = sample.image.shape[:2]
+    letterbox = Letterbox.of(width, height, size)
+    return Picture(
+        sample.boxes,
+        sample.class_ids,
+        sample.visible,
+        letterbox.to_camera(found.xyxy.cpu().numpy()),
+        found.confidence.cpu().numpy(),
+        found.class_id.cpu().numpy(),
+    )

@@ -1,0 +1,205 @@
+"""The training itself: epochs of steps, from a checkpoint to the next."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.errors import ConfigError, VedetteError
+from pipeline.samples import Pictures
+from pipeline.yolov6.network import YOLOv6
+from pipeline.yolov6.train.assigner import Truth
+from pipeline.yolov6.train.build import build, folded
+from pipeline.yolov6.train.checkpoint import Progress
+from pipeline.yolov6.train.ema import Average
+from pipeline.yolov6.train.loading import Batch, Batches
+from pipeline.yolov6.train.losses import Losses, loss
+from pipeline.yolov6.train.recipe import Recipe
+from pipeline.yolov6.train.schedule import Schedule
+
+_LARGEST_GRADIENT = 10.0  # norm of all together
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """Means over the steps of one epoch."""
+
+    classes: float
+    boxes: float
+    distributions: float
+    learning_rate: float  # at its end
+    images_per_second: float  # loading included
+
+
+class Training:
+    """One training on one device: `run_epoch` until `is_done`, `progress` in between."""
+
+    def __init__(
+        self, recipe: Recipe, pictures: Pictures, *, device: torch.device, workers: int = 0
+    ) -> None:
+        """Raises ConfigError where recipe and pictures do not go together."""
+        self.recipe = recipe
+        self.epoch = 0  # that are done
+        self._names = tuple(pictures.names)
+        self._pictures = len(pictures)
+        self._device = device
+        network = build(recipe.variant, len(self._names), plain=recipe.plain, seed=recipe.seed)
+        _check_size(recipe, network)
+        # The images come channels last, and a step takes two thirds of the time this way.
+        self._network: YOLOv6 = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._average: Average[YOLOv6] = Average(self._network)
+        self._batches = Batches(pictures, recipe, workers=workers)
+        self._schedule = Schedule(recipe.learning_rate, recipe.epochs, len(self._batches))
+        self._optimiser = _optimiser(self._network, recipe)
+
+    @property
+    def is_done(self) -> bool:
+        return self.epoch >= self.recipe.epochs
+
+    @property
+    def steps(self) -> int:
+        """In one epoch."""
+        return len(self._batches)
+
+    def run_epoch(self, report: Callable[[int, Losses], None] = lambda step, losses: None) -> Epoch:
+        """Trains for one more epoch. `report` is told of each step: its number, from 1, and losses.
+
+        Raises VedetteError where the losses are no longer finite.
+        """
+        began, sums = time.monotonic(), torch.zeros(3)
+        for step, batch in enumerate(self._batches.of(self.epoch)):
+            losses = self._step(self.epoch * self.steps + step, batch)
+            sums += torch.stack(losses).detach().cpu()
+            report(step + 1, losses)
+            if not math.isfinite(sums.sum()):
+                rate = self.recipe.learning_rate
+                where = f"epoch {self.epoch + 1}, step {step + 1}"
+                raise VedetteError(
+                    f"the loss is not finite in {where}; the rate {rate} is too high"
+                )
+        seconds = time.monotonic() - began
+        self.epoch += 1
+        rate, _ = self._schedule.rates(self.epoch * self.steps - 1)
+        images = self.steps * min(self.recipe.batch, self._pictures)
+        classes, boxes, distributions = (sums / self.steps).tolist()
+        return Epoch(classes, boxes, distributions, rate, images / seconds)
+
+    def folded(self) -> YOLOv6:
+        """The averaged network as it runs, on the training's device."""
+        return folded(self._average.network, self.recipe.variant)
+
+    def averaged(self) -> YOLOv6:
+        """The averaged network with its branches, eval mode; to be looked at only."""
+        return self._average.network
+
+    def digest(self) -> str:
+        """sha-256 of the averaged weights, branches and all."""
+        hashed = hashlib.sha256()
+        for key, tensor in sorted(self._average.state().items()):
+            hashed.update(key.encode())
+            hashed.update(tensor.cpu().numpy().tobytes())
+        return hashed.hexdigest()
+
+    def progress(self, history: list[dict[str, Any]]) -> Progress:
+        """What `resume` needs."""
+        return Progress(
+            recipe=self.recipe.as_dict(),
+            names=list(self._names),
+            pictures=self._pictures,
+            epoch=self.epoch,
+            history=history,
+            network=self._network.state_dict(),
+            average=self._average.state(),
+            momentum={
+                name: self._optimiser.state[parameter]["momentum_buffer"]
+                for name, parameter in self._network.named_parameters()
+                if self._optimiser.state[parameter]
+            },
+        )
+
+    def resume(self, progress: Progress) -> None:
+        """Goes on from there.
+
+        Raises ConfigError if it is of another recipe or of other pictures, or is not whole.
+        """
+        if changed := self.recipe.differences(progress.recipe):
+            raise ConfigError(f"the checkpoint is of another training: it differs in {changed[0]}")
+        if (tuple(progress.names), progress.pictures) != (self._names, self._pictures):
+            raise ConfigError("the checkpoint is of a training on other pictures")
+        parameters = dict(self._network.named_parameters())
+        try:
+            self._network.load_state_dict(progress.network)
+            self._average.network.load_state_dict(progress.average)
+            for name, tensor in progress.momentum.items():
+                momentum = tensor.to(self._device).view_as(parameters[name])
+                self._optimiser.state[parameters[name]]["momentum_buffer"] = momentum
+        except (KeyError, RuntimeError) as error:
+            reason = str(error).partition("\n")[0][:120]
+            raise ConfigError(f"the checkpoint does not hold its network: {reason}") from None
+        self.epoch = progress.epoch
+        self._average.updates = self.epoch * self.steps
+
+    def _step(self, step: int, batch: Batch) -> Losses:
+        weights, biases = self._schedule.rates(step)
+        for group in self._optimiser.param_groups:
+            group["lr"] = biases if group["is_bias"] else weights
+            group["momentum"] = self._schedule.momentum(step)
+        losses = self._losses(batch)
+        self._optimiser.zero_grad()
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self._network.parameters(), _LARGEST_GRADIENT)
+        self._optimiser.step()
+        self._average.update(self._network)
+        return losses
+
+    def _losses(self, batch: Batch) -> Losses:
+        images, truth = self._send(batch)
+        with self._autocast():
+            levels = self._network.neck(self._network.backbone(images))
+            rows, points, strides = self._network.detect.rows(levels)
+        return loss(rows, points, strides, truth)
+
+    def _send(self, batch: Batch) -> tuple[Tensor, Truth]:
+        images = torch.from_numpy(batch.images).to(self._device).permute(0, 3, 1, 2)
+        columns = (batch.boxes, batch.class_ids, batch.pictures)
+        truth = Truth(*(torch.from_numpy(column).to(self._device) for column in columns))
+        return images.float() / 255, truth
+
+    def _autocast(self) -> contextlib.AbstractContextManager[object]:
+        if self.recipe.precision == "bf16":
+            return torch.autocast(self._device.type, torch.bfloat16)
+        return contextlib.nullcontext()
+
+
+def _check_size(recipe: Recipe, network: YOLOv6) -> None:
+    stride = network.strides[-1]
+    if any(side % stride or side <= 0 for side in recipe.input_size):
+        height, width = recipe.input_size
+        accepted = f"multiples of {stride} for {recipe.variant}"
+        raise ConfigError(f"--input-size: found {height} {width}, must be {accepted}")
+
+
+def _optimiser(network: YOLOv6, recipe: Recipe) -> torch.optim.SGD:
+    """SGD with Nesterov's momentum; kernels decay, gains and biases do not."""
+    named = list(network.named_parameters())
+    biases = [p for name, p in named if name.endswith("bias")]
+    kernels = [p for name, p in named if not name.endswith("bias") and p.ndim > 1]
+    gains = [p for name, p in named if not name.endswith("bias") and p.ndim <= 1]
+    return torch.optim.SGD(
+        [
+            {"params": kernels, "weight_decay": recipe.weight_decay, "is_bias": False},
+            {"params": gains, "weight_decay": 0.0, "is_bias": False},
+            {"params": biases, "weight_decay": 0.0, "is_bias": True},
+        ],
+        lr=recipe.learning_rate,
+        momentum=0.9,
+        nesterov=True,
+    )

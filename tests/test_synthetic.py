@@ -135,5 +135,5 @@ def test_a_run_publishes_a_scene_once(
     assert first.returncode == second.returncode == probed.returncode == 0, first.stderr
     with redis_server.client() as client:
         assert client.xlen("vedette:{yard}:detections") == 6
-    assert "its job is done already, 6 frames" in second.stdout + second.stderr
+    assert "its job is done already" in second.stdout + second.stderr
     assert "camera yard: synthetic, 320x192, 25 frames/s" in probed.stdout

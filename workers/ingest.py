@@ -237,6 +237,8 @@ class Session:
     def _reason_to_drop(self, picture: Picture) -> str | None:
         if not self._rate.wants(picture.segment, picture.media_time):
             return "max_fps"
+        if picture.is_sound:
+            return None
         try:
             self._write(picture)  # into the next slot, which stays as if nothing had come
         except SourceError:

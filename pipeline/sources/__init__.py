@@ -51,6 +51,7 @@ class Picture:
     decode_ns: int  # what reading and decoding took since the last picture came out
     due_ns: int | None  # a paced picture is to be held back until then, monotonic
     write: Callable[[NDArray[np.uint8]], None]  # resizes into uint8 RGB [height, width, 3], exactly
+    is_sound: bool = False  # writing it cannot fail: it need not be tried
 
 
 class Source(Protocol):

@@ -86,6 +86,7 @@ class SceneSource:
             width=width,
             height=height,
             segment=segment,
+            lap=segment,
             media_time=media_time,
             tainted=False,
             arrived_at=time.time() + (arrived_ns - now_ns) / 1e9,
@@ -93,6 +94,7 @@ class SceneSource:
             decode_ns=0,  # the drawing is in the writing
             due_ns=due_ns,
             write=partial(self._write, index),
+            is_sound=True,
         )
 
     def _write(self, index: int, out: NDArray[np.uint8]) -> None:

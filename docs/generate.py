@@ -28,12 +28,23 @@ A camera has these keys (the braces are literal, so that they share a cluster sl
 | key | type | holds |
 |---|---|---|
 | `vedette:{gate}:detections` | stream | one entry per processed frame, also when nothing was seen |
-| `vedette:{gate}:events` | stream | changes in the camera's life, and the end of each session |
+| `vedette:{gate}:events` | stream | the end of each session, unless its whole run was killed |
 | `vedette:{gate}:dead` | stream | entries that a group's consumers could not get done |
 
 An entry has the fields `schema`, `data` (one JSON object, UTF-8) and, for a frame, `traceparent`
 (W3C Trace Context). (`camera`, `session`, `seq`) is unique for ever; an entry's id is unique while
 its stream is there. How to read them is in [consuming.md](consuming.md).
+
+Frames are `dropped` for these reasons, counted in the next message of the session or in its end:
+
+| reason | why |
+|---|---|
+| `superseded` | live: a newer frame was there before the device had time |
+| `max_fps` | the config asks for fewer |
+| `undecodable` | the picture could not be converted |
+| `window` | Redis was away for too long: the oldest were given up |
+| `crash` | they were under way in a worker that died |
+| `too_old`, `skipped` | not used yet |
 
 A later version adds fields and changes none: readers ignore fields that they do not know. The
 schemas are in [schema/](schema/), JSON Schema 2020-12.

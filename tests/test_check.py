@@ -280,7 +280,7 @@ def test_a_user_who_may_not_ask_is_enough(
     config: Config, check: Checker, clip: Path, redis_server: RedisServer
 ) -> None:
     with redis_server.client() as client:
-        client.execute_command("ACL", "SETUSER", "camera", "on", ">pw", "-@all", "+ping")
+        client.execute_command("ACL", "SETUSER", "camera", "on", ">pw", "-@all")
 
     done = check.probe(config.write(clip, redis=f"unix://camera:pw@{redis_server.socket}"))
 

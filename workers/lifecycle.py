@@ -25,6 +25,7 @@ from workers.topology import Topology
 DRAIN_SECONDS = 20.0  # from a signal to the end of patience, below Kubernetes' 30
 FAILED_SECONDS = 3.0  # the same after a worker that cannot be started
 _TICK = 0.25  # seconds between looks at the counters
+_ONE_SIGNAL = 0.2  # seconds in which two count as one: timeout(1) sends it twice
 _HURRY = 0.5  # seconds: the longest wait before publish is started again while a run ends
 
 
@@ -53,6 +54,7 @@ class Run:
         self._options = options or Options()
         self._started_at = time.time()
         self._deadline: float | None = None
+        self._signalled_at: float | None = None  # monotonic seconds
         self._problems: list[str] = []
         self._usage = False
         self._stopping = False
@@ -183,12 +185,15 @@ class Run:
     # ── how it ends ───────────────────────────────────────────────────────────────────────────
 
     def _stop(self, signal_name: str) -> None:
-        if self._stopping:
+        now = time.monotonic()
+        if self._signalled_at is None:
+            self._signalled_at = now
+            self._out.say(f"{signal_name}: draining (again: leave at once)")
+            if not self._stopping:
+                self._wind_down(DRAIN_SECONDS)
+        elif now > self._signalled_at + _ONE_SIGNAL:
             self._out.say(f"{signal_name} again: leaving at once")
             self._deadline = 0.0
-            return
-        self._out.say(f"{signal_name}: draining (again: leave at once)")
-        self._wind_down(DRAIN_SECONDS)
 
     def _wind_down(self, seconds: float) -> None:
         """Stops every source; what is under way goes on to its end, for so long at most."""

@@ -11,6 +11,7 @@ import sqlite3
 import sys
 
 from pipeline.consume import Consumer, Gap, Item, Lost
+from pipeline.errors import SinkUnavailable
 from pipeline.wire import DetectionsMessage
 
 TABLES = """
@@ -64,4 +65,7 @@ def count(database: sqlite3.Connection, message: DetectionsMessage) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except SinkUnavailable as error:  # it was never there: whoever started this tries again
+        sys.exit(str(error))

@@ -17,8 +17,9 @@ from config import scenes as accepted
 from pipeline.scenes import NAMES
 from pipeline.yolov6.weights import inspect
 from tests import runs
-from workers import demo
+from workers import demo, demo_view
 from workers.cli import main
+from workers.demo_view import Row, open_view
 
 LINE = re.compile(
     r"(\d+) frames of 2 cameras, \d+\.\d frames/s; precision [01]\.\d{3}, recall [01]\.\d{3} "
@@ -82,6 +83,21 @@ def test_every_camera_has_a_scene_of_its_own() -> None:
 def test_our_weights_are_small_and_know_the_scenes(ours: Path) -> None:
     assert ours.stat().st_size <= 3_000_000
     assert inspect(ours).classes == NAMES
+
+
+def test_the_lines_of_a_pipe_say_how_far_each_camera_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = Row("gate", "street, day, rain", 300, 51, {"person": 3, "car": 1}, 10.0, 15.0)
+    ended = Row("yard", "square, dusk, clear", 300, 300, has_ended=True)
+    with open_view() as view:
+        view.update([row])  # too early for another line
+        monkeypatch.setattr(demo_view, "_PLAIN_SECONDS", 0.0)
+    with open_view() as view:
+        view.update([row, ended])
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "vedette: gate: 51 of 300 frames, 10.0 frames/s, 4: 1 car, 3 person"
 
 
 def test_a_demo_on_a_terminal_shows_a_table_until_its_time_is_up(

@@ -17,7 +17,7 @@ SCENES = {
     "noon": f"synthetic://street?seed=201&time=day&weather=clear&frames={FRAMES}",
     "dark": f"synthetic://avenue?seed=202&time=night&weather=rain&frames={FRAMES}",
 }
-CONFIDENCE = 0.4
+CONFIDENCE = 0.35  # as in the demo
 LEAST_PRECISION = 0.8
 LEAST_RECALL = 0.6
 

@@ -31,7 +31,7 @@ from workers.demo_view import open_view
 from workers.embedded import EmbeddedRedis
 from workers.process import die_with
 
-CONFIDENCE = 0.4
+CONFIDENCE = 0.35  # precision and recall are best together, on scenes of seeds 300 to 311
 INPUT_SIZE = (384, 640)  # height, width
 FRAMES = 300  # of each scene
 # Of seeds that no training has drawn; more cameras get the same streets of later seeds.
@@ -73,7 +73,8 @@ def demo(*, seconds: float, cameras: int) -> int:
         audience = Audience(urls, view)
         code = _Watch(run, consumer, audience, signals).until_it_ends(seconds)
         if code:
-            view.say(f"the run failed; it said:\n{config.with_suffix('.log').read_text().strip()}")
+            said = config.with_suffix(".log").read_text(errors="replace").strip()
+            view.say(f"the run ended with exit code {code}; it said:\n{said}")
         view.say(f"the streams go with this demo's Redis; while one is going on: {look}")
     print(audience.last_line(), flush=True)
     return code or int(audience.is_short)

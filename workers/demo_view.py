@@ -88,10 +88,10 @@ class _Live:
 
 
 def _table(rows: Sequence[Row]) -> Table:
-    table = Table("camera", "scene")
-    for title in ("frames", "frames/s"):
-        table.add_column(title, justify="right", min_width=len("999 of 999"))
-    table.add_column("objects now", min_width=40)
+    table = Table("camera", "scene", expand=True)
+    table.add_column("frames", justify="right", no_wrap=True, min_width=len("300 of 300"))
+    table.add_column("frames/s", justify="right", no_wrap=True)
+    table.add_column("objects now", no_wrap=True, ratio=1)  # the rest of the width
     for row in rows:
         frames = f"{row.frames:,} of {row.announced:,}"
         table.add_row(row.camera, row.scene, frames, f"{row.rate:.1f}", _now(row))
@@ -99,7 +99,10 @@ def _table(rows: Sequence[Row]) -> Table:
 
 
 def _now(row: Row) -> str:
-    """`3 person, 1 car`."""
+    """`4: 1 car, 3 person`, always in the same order: it must not flicker."""
     if not row.frames:
         return "nothing yet"
-    return ", ".join(f"{count} {label}" for label, count in row.objects.items()) or "nothing"
+    if not row.objects:
+        return "nothing"
+    parts = ", ".join(f"{count} {label}" for label, count in sorted(row.objects.items()))
+    return f"{sum(row.objects.values())}: {parts}"

@@ -5,7 +5,8 @@ BIN := .venv/bin
 # make setup TORCH_INDEX=URL   torch from another index: one without the CUDA libraries (pytorch.org)
 TORCH_INDEX ?=
 
-# make demo WEIGHTS=path [CLIPS="a.mp4 b.mp4"]
+# make demo                                        our own weights, on scenes drawn here
+# make demo WEIGHTS=path [CLIPS="a.mp4 b.mp4"]     other weights, on clips
 WEIGHTS ?=
 CLIPS ?=
 
@@ -14,7 +15,7 @@ MEDIA := $(or $(VEDETTE_SHARED),../shared)/media
 BENCH_CLIP = $(or $(firstword $(CLIPS)),$(firstword $(wildcard $(MEDIA)/*.mp4)),build/demo/gate.mp4)
 
 .DEFAULT_GOAL := help
-.PHONY: help has-weights setup demo test test-slow faults lint format bench lock
+.PHONY: help setup demo test test-slow faults lint format bench lock
 
 help: ## what each door does
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -30,13 +31,8 @@ help: ## what each door does
 
 setup: .venv/.installed ## make .venv and install everything, pinned (PYTHON=python3.12 picks one)
 
-has-weights:
-	@test -n '$(WEIGHTS)' || { echo "make demo needs weights, and Vedette has none of its own yet:" \
-	  "make demo WEIGHTS=FILE (an official .pt, or safetensors), or, with a network, first" \
-	  "make setup && .venv/bin/vedette weights fetch 0.4.x-n" >&2; exit 2; }
-
-demo: has-weights setup ## the main job on a few clips: make demo WEIGHTS=path [CLIPS="a.mp4 b.mp4"]
-	@$(BIN)/python deploy/demo/demo.py --weights '$(WEIGHTS)' $(CLIPS)
+demo: setup ## the main job on drawn streets; on clips: make demo WEIGHTS=path [CLIPS="a.mp4 b.mp4"]
+	@$(if $(WEIGHTS)$(CLIPS),$(BIN)/python deploy/demo/demo.py --weights '$(WEIGHTS)' $(CLIPS),$(BIN)/vedette demo)
 
 test: lint ## lint, then every test but the slow ones
 	$(BIN)/pytest -m "not slow"

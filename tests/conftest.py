@@ -14,6 +14,7 @@ import pytest
 
 from pipeline.errors import VedetteError
 from pipeline.yolov6.importer import import_weights
+from pipeline.yolov6.weights import OURS
 from tests import servers
 from workers.embedded import find_server
 
@@ -89,6 +90,14 @@ def locked_redis_server(_server_binary: str) -> Iterator[servers.RedisServer]:
     """The same with a password, which is `hunter2`; `url` does not hold it."""
     with servers.redis_server(password="hunter2") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def ours() -> Path:
+    """The weights that come with the package."""
+    if not OURS.is_file():
+        pytest.skip(f"no weights of our own at {OURS}")
+    return OURS
 
 
 @pytest.fixture(scope="session")

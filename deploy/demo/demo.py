@@ -1,4 +1,6 @@
-"""`make demo`: the main job, with nothing prepared but weights.
+"""`make demo WEIGHTS=…`: the main job on clips, with weights that know the world.
+
+Without WEIGHTS it is `vedette demo`: our own, on drawn scenes.
 
     weights ─▶ vedette weights import ─▶ demo.yaml ─▶ vedette run ─▶ Redis ─▶ what is in it
 
@@ -34,8 +36,8 @@ DRAIN = 40.0  # seconds from the signal on; `vedette run` gives up by itself aft
 MOST_SHOWN = 2000  # characters of a message
 
 NO_WEIGHTS = """\
-make demo needs weights: make demo WEIGHTS=path/to/checkpoint.pt (or .safetensors).
-Vedette brings none of its own yet. Two ways to get some:
+make demo with CLIPS needs WEIGHTS, too: make demo WEIGHTS=path/to/checkpoint.pt (or .safetensors).
+Vedette's own know drawn streets alone. Two ways to get others:
   with a network    .venv/bin/vedette weights fetch 0.4.x-n, then WEIGHTS=0.4.x-n.safetensors
   without one       an official YOLOv6 checkpoint that you have, .pt or safetensors"""
 

@@ -76,6 +76,12 @@ class Scene:
             visible=np.array([s.visible for s in kept], np.float32),
         )
 
+    def objects(self, index: int) -> list[tuple[str, tuple[float, float, float, float]]]:
+        """The same truth as a consumer has its detections: label and box of each object."""
+        truth = self.truth(index)
+        labels = [NAMES[class_id] for class_id in truth.class_ids.tolist()]
+        return [(label, (*box,)) for label, box in zip(labels, truth.boxes.tolist(), strict=True)]
+
     def items(self, index: int) -> list[Item]:
         """All that stands in front of the backdrop in frame `index`, the farthest first."""
         if self._last is not None and self._last[0] == index:

@@ -33,6 +33,7 @@ from pipeline.yolov6.variants import VARIANTS
 Shapes = dict[str, tuple[int, ...]]
 
 FORMAT = "vedette.weights/1"
+OURS = Path(__file__).with_name("models") / "vedette-p.safetensors"  # it knows the scenes alone
 IMPORT = "run `vedette weights import`"
 
 _MAX_HEADER = 16 << 20  # bytes; the largest of the family needs 0.2 MB

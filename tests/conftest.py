@@ -95,8 +95,7 @@ def locked_redis_server(_server_binary: str) -> Iterator[servers.RedisServer]:
 @pytest.fixture(scope="session")
 def ours() -> Path:
     """The weights that come with the package."""
-    if not OURS.is_file():
-        pytest.skip(f"no weights of our own at {OURS}")
+    assert OURS.is_file()
     return OURS
 
 

@@ -18,8 +18,8 @@ SCENES = {
     "dark": f"synthetic://avenue?seed=202&time=night&weather=rain&frames={FRAMES}",
 }
 CONFIDENCE = 0.35  # as in the demo
-LEAST_PRECISION = 0.8
-LEAST_RECALL = 0.6
+LEAST_PRECISION = 0.78
+LEAST_RECALL = 0.7
 
 
 def messages(recording: Path) -> list[DetectionsMessage]:

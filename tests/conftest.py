@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +18,11 @@ from pipeline.yolov6.importer import import_weights
 from pipeline.yolov6.weights import OURS
 from tests import servers
 from workers.embedded import find_server
+
+# A shell without job control starts background jobs with SIGINT ignored, and children inherit that:
+# the commands that the tests interrupt would never hear of it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def absent(reason: str) -> NoReturn:

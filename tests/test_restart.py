@@ -127,10 +127,11 @@ def test_a_worker_that_dies_around_a_signal_costs_no_camera_its_end(
     with runs.running(tmp_path, file) as run:
         for camera in ("gate", "yard"):
             runs.eventually(lambda c=camera: runs.length(redis_server.url, c) > 20, within=60)
-        for worker in [one for one in runs.workers_of(run) if one.startswith(role)]:
+        killed = [one for one in runs.workers_of(run) if one.startswith(role)]
+        for worker in killed:
             kill(run, worker)
         if when == "before":
-            runs.eventually(lambda: "it is started again" in run.said, within=5)
+            runs.eventually(lambda: run.said.count("it is started again") == len(killed), within=5)
         code = run.terminate()
 
     for camera in ("gate", "yard"):

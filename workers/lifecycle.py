@@ -255,11 +255,8 @@ class Run:
 
     def _forget(self, worker: Worker) -> None:
         """A worker is gone: whoever worked with it begins anew, or is closed."""
-        topology, concerned, why = (
-            self._topology,
-            self._unfinished(),
-            Closing("a process died", "us"),
-        )
+        topology, concerned = self._topology, self._unfinished()
+        why = Closing("a process died", "us")
         if worker.role == "ingest":
             concerned = [camera for camera in concerned if camera.worker is worker]
             for camera in concerned:

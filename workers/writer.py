@@ -51,16 +51,14 @@ class Camera:
     confirmed: int = 0  # frames that Redis confirmed while there were none
     opening: Open | None = None  # where it stands has to be said
     ending: set[str | None] = field(default_factory=set)  # sessions whose end is in the window
-    said: set[str | None] = field(
-        default_factory=set
-    )  # sessions whose end was taken in, by whomever
+    said: set[str | None] = field(default_factory=set)  # sessions whose end was once taken in
     ended: Ended | None = None  # and nothing comes behind it
     pause: Pause = field(default_factory=Pause)
 
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """Put this record into the camera's window; `ended` with the last one of all."""
+    """Put this record into the camera's window; `ended` comes with the last one of all."""
 
     camera: str
     message: DetectionsMessage | CameraMessage

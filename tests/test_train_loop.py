@@ -27,6 +27,7 @@ from pipeline.yolov6.train.build import bins_of, build, folded
 from pipeline.yolov6.train.ema import Average
 from pipeline.yolov6.train.evaluate import evaluate
 from pipeline.yolov6.train.loop import Training
+from pipeline.yolov6.train.optimiser import build_optimiser, orthogonalised
 from pipeline.yolov6.train.recipe import Recipe
 from pipeline.yolov6.train.schedule import Schedule
 from pipeline.yolov6.variants import VARIANTS
@@ -217,12 +218,45 @@ def test_our_own_variant_is_small() -> None:
     assert sum(math.prod(shape) for shape in sizes) * 2 < 3_000_000  # bytes, in float16
 
 
+@pytest.mark.parametrize("shape", [(3, 8, 8), (2, 64, 16), (2, 16, 576), (1, 8, 8)])
+def test_muon_moves_along_every_direction_alike(shape: tuple[int, int, int]) -> None:
+    random = torch.Generator().manual_seed(0)
+    sides = min(shape[1:])
+    # Directions of which the strongest is learned from a hundred times as much as the weakest.
+    left = torch.linalg.qr(torch.randn(shape[0], shape[1], sides, generator=random)).Q
+    right = torch.linalg.qr(torch.randn(shape[0], shape[2], sides, generator=random)).Q
+    strengths = torch.logspace(-1, 1, sides)
+    matrices = (left * strengths) @ right.mT
+
+    moved = orthogonalised(matrices)
+
+    scale = max(1.0, shape[1] / shape[2]) ** 0.5
+    found = torch.linalg.svdvals(moved) / scale
+    assert found.min() > 0.3
+    assert found.max() < 1.3
+    signs = torch.einsum("nri,nrc,nci->ni", left, moved, right)
+    assert (signs > 0.3 * scale).all()  # along them, and not against
+
+
+def test_muon_has_the_kernels_but_for_the_last_ones() -> None:
+    network = build("vedette-p", 6, plain=False, seed=0)
+    names = {parameter: name for name, parameter in network.named_parameters()}
+
+    groups = build_optimiser(network, replace(TINY, optimiser="muon")).param_groups
+
+    matrices = [names[p] for group in groups if group["is_matrix"] for p in group["params"]]
+    assert len(matrices) > 50
+    assert not [name for name in matrices if "preds" in name or name.endswith("bias")]
+    assert sorted(names.values()) == sorted(names[p] for g in groups for p in g["params"])
+
+
 # The loop ----------------------------------------------------------------------------------
 
 
-def test_it_learns_what_it_is_shown() -> None:
-    recipe = replace(TINY, epochs=100, batch=8, augment="none", learning_rate=0.1)
-    recipe = replace(recipe, input_size=(64, 96))
+@pytest.mark.parametrize(("optimiser", "rate"), [("sgd", 0.1), ("muon", 0.03)])
+def test_it_learns_what_it_is_shown(optimiser: str, rate: float) -> None:
+    recipe = replace(TINY, epochs=100, batch=8, augment="none", learning_rate=rate)
+    recipe = replace(recipe, input_size=(64, 96), optimiser=optimiser)
     training = Training(recipe, Blocks(), device=CPU)
 
     first = training.run_epoch()
@@ -251,15 +285,19 @@ def test_bfloat16_trains_too() -> None:
     assert all(p.dtype == torch.float32 for p in training.averaged().parameters())
 
 
-def test_a_training_goes_on_from_its_checkpoint_as_if_nothing_had_been(tmp_path: Path) -> None:
-    whole = Training(TINY, Blocks(), device=CPU)
+@pytest.mark.parametrize("optimiser", ["sgd", "muon"])
+def test_a_training_goes_on_from_its_checkpoint_as_if_nothing_had_been(
+    tmp_path: Path, optimiser: str
+) -> None:
+    recipe = replace(TINY, optimiser=optimiser)
+    whole = Training(recipe, Blocks(), device=CPU)
     for _ in range(3):
         whole.run_epoch()
 
-    first = Training(TINY, Blocks(), device=CPU)
+    first = Training(recipe, Blocks(), device=CPU)
     first.run_epoch()
     checkpoint.save(tmp_path / "last.safetensors", first.progress([{"epoch": 1}]))
-    second = Training(TINY, Blocks(), device=CPU)
+    second = Training(recipe, Blocks(), device=CPU)
     second.resume(checkpoint.load(tmp_path / "last.safetensors"))
     while not second.is_done:
         second.run_epoch()

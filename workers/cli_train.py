@@ -26,6 +26,7 @@ def train(  # noqa: PLR0913 — the options of a command
     epochs: Annotated[int, _count] = 300,
     batch: Annotated[int, _count] = 16,
     input_size: Size = (640, 640),
+    optimiser: Literal["sgd", "muon"] = "sgd",
     learning_rate: Annotated[float, _share] = 0.02,
     augment: Literal["strong", "mild", "none"] = "strong",
     calm_epochs: Annotated[int, Parameter(validator=_whole)] = 15,
@@ -59,6 +60,8 @@ def train(  # noqa: PLR0913 — the options of a command
         Pictures in one step.
     input_size
         Height and width of the network's input.
+    optimiser
+        What moves the weights: sgd as in the original, or muon, which needs half the steps.
     learning_rate
         The highest, after the warm-up; it falls along a cosine.
     augment
@@ -90,6 +93,7 @@ def train(  # noqa: PLR0913 — the options of a command
         epochs=epochs,
         batch=batch,
         input_size=input_size,
+        optimiser=optimiser,
         learning_rate=learning_rate,
         augment=augment,
         calm_epochs=calm_epochs,

@@ -38,10 +38,10 @@ class Line(msgspec.Struct, frozen=True):
     objects: list[Object]
 
 
-def write_clip(path: Path, setting: Setting, frames: int, *, crf: int = 30) -> Path:
+def write_clip(path: Path, setting: Setting, frames: int, *, crf: int = 28) -> Path:
     """Writes `frames` of a scene to `path` (its ending says the container), and the truth.
 
-    `crf`: x264's quality; 28 to 36 is what surveillance has, about 2 to 0.5 Mbit/s. Returns the
+    `crf`: x264's quality; 24 to 30 is what surveillance has (see `coding.py`). Returns the
     path of the truth, which ends in .jsonl. Raises `VedetteError` where nothing can be written.
     """
     import av

@@ -1,7 +1,8 @@
 """Pictures through real encoders and back, as cameras send them.
 
 H.264 is x264 with one thread and no frames that lean on later ones, at a constant quality (`crf`)
-of surveillance: 26 is good, 36 is poor. The decoder is FFmpeg's.
+of surveillance: at 640x384 and 25 frames a second 24 comes to 0.2 to 2 Mbit/s and 30 to 80 to 200
+kbit/s, by how much there is to be seen. The decoder is FFmpeg's.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ _PER_SCENE = 20
 _APART = (20, 60)  # frames between two moments of a scene, from and to
 _GROUP = 4  # frames that go through H.264 for the sake of the last one
 _JPEG = (35, 88)  # quality, from and to
-_CRF = (26, 36)
+_CRF = (24, 31)  # see `coding.py`
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -22,6 +22,7 @@ from pipeline.yolov6.train.checkpoint import Progress
 from pipeline.yolov6.train.ema import Average
 from pipeline.yolov6.train.loading import Batch, Batches
 from pipeline.yolov6.train.losses import Losses, loss
+from pipeline.yolov6.train.optimiser import build_optimiser
 from pipeline.yolov6.train.recipe import Recipe
 from pipeline.yolov6.train.schedule import Schedule
 
@@ -58,7 +59,7 @@ class Training:
         self._average: Average[YOLOv6] = Average(self._network)
         self._batches = Batches(pictures, recipe, workers=workers)
         self._schedule = Schedule(recipe.learning_rate, recipe.epochs, len(self._batches))
-        self._optimiser = _optimiser(self._network, recipe)
+        self._optimiser = build_optimiser(self._network, recipe)
 
     @property
     def is_done(self) -> bool:
@@ -185,21 +186,3 @@ def _check_size(recipe: Recipe, network: YOLOv6) -> None:
         height, width = recipe.input_size
         accepted = f"multiples of {stride} for {recipe.variant}"
         raise ConfigError(f"--input-size: found {height} {width}, must be {accepted}")
-
-
-def _optimiser(network: YOLOv6, recipe: Recipe) -> torch.optim.SGD:
-    """SGD with Nesterov's momentum; kernels decay, gains and biases do not."""
-    named = list(network.named_parameters())
-    biases = [p for name, p in named if name.endswith("bias")]
-    kernels = [p for name, p in named if not name.endswith("bias") and p.ndim > 1]
-    gains = [p for name, p in named if not name.endswith("bias") and p.ndim <= 1]
-    return torch.optim.SGD(
-        [
-            {"params": kernels, "weight_decay": recipe.weight_decay, "is_bias": False},
-            {"params": gains, "weight_decay": 0.0, "is_bias": False},
-            {"params": biases, "weight_decay": 0.0, "is_bias": True},
-        ],
-        lr=recipe.learning_rate,
-        momentum=0.9,
-        nesterov=True,
-    )

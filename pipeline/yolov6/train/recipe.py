@@ -40,7 +40,8 @@ class Recipe:
     epochs: int = 300
     batch: int = 16  # pictures
     input_size: tuple[int, int] = (640, 640)  # height, width
-    learning_rate: float = 0.02  # of SGD, after the warm-up
+    optimiser: str = "sgd"  # sgd | muon
+    learning_rate: float = 0.02  # after the warm-up
     weight_decay: float = 5e-4  # of kernels alone
     augment: str = "strong"  # of AUGMENTATIONS
     calm_epochs: int = 15  # the last ones, without mosaic

@@ -21,7 +21,7 @@ from torch import nn
 from pipeline.errors import ConfigError, VedetteError, WeightsError
 from pipeline.samples import Sample
 from pipeline.yolov6 import load
-from pipeline.yolov6.network import shapes
+from pipeline.yolov6.network import YOLOv6, anchors, decode, shapes
 from pipeline.yolov6.train import checkpoint, curves
 from pipeline.yolov6.train.build import bins_of, build, folded
 from pipeline.yolov6.train.ema import Average
@@ -185,6 +185,31 @@ def test_at_first_everything_is_hardly_there_and_small() -> None:
     assert set((boxes[0, :, 2] - boxes[0, :, 0]).tolist()) == {16.0, 32.0, 64.0}
 
 
+def test_objectness_is_trained_as_what_it_runs_as() -> None:
+    network = YOLOv6(VARIANTS["0.1.0-n"], 3, 1)
+    random = torch.Generator().manual_seed(0)
+    points, strides = anchors(((4, 4),), (8,), CPU)
+    rows = [torch.randn(2, 16, columns, generator=random) * 3 for columns in (3, 4, 1)]
+
+    logits, distances = network.detect.as_distances(rows)
+
+    boxes, scores = network.detect.decode([row.clone() for row in rows], points, strides)
+    torch.testing.assert_close(logits.sigmoid(), scores)
+    torch.testing.assert_close(decode(distances, points, strides, 1), boxes)
+
+
+@pytest.mark.parametrize("name", ["0.1.0-n", "vedette-p"])
+def test_every_head_begins_with_boxes_of_two_cells(name: str) -> None:
+    network = folded(build(name, 3, plain=False, seed=0), name)
+
+    boxes, scores = network(torch.rand(1, 3, 64, 64))
+
+    sides = (boxes[..., 2:] - boxes[..., :2])[0]
+    torch.testing.assert_close(sides[:64], torch.full((64, 2), 16.0))
+    torch.testing.assert_close(sides[-4:], torch.full((4, 2), 64.0))
+    assert 0.004 < scores.min() <= scores.max() < 0.011
+
+
 def test_the_same_seed_begins_alike_and_leaves_the_random_state_alone() -> None:
     torch.manual_seed(7)
     before = torch.random.get_rng_state()
@@ -267,7 +292,7 @@ def test_it_learns_what_it_is_shown(optimiser: str, rate: float) -> None:
     assert evaluate(training.folded(), Blocks(), (64, 96))["all"].map50 > 0.7
 
 
-@pytest.mark.parametrize("name", ["0.4.x-lite_s", "0.4.x-n_base", "0.4.x-s_mbla"])
+@pytest.mark.parametrize("name", ["0.1.0-n", "0.4.x-lite_s", "0.4.x-n_base", "0.4.x-s_mbla"])
 def test_other_members_of_the_family_can_be_trained(name: str) -> None:
     recipe = replace(TINY, variant=name, epochs=1, batch=2)
 
@@ -345,7 +370,6 @@ def test_a_loss_that_is_no_number_ends_the_training() -> None:
     ("changes", "sentence"),
     [
         ({"variant": "x"}, "no variant 'x' to train"),
-        ({"variant": "0.1.0-n"}, "a head with objectness"),
         ({"input_size": (64, 70)}, "found 64 70, must be multiples of 32 for vedette-p"),
     ],
 )
@@ -502,7 +526,7 @@ def test_processes_that_load_change_nothing(blocks: Path, tmp_path: Path) -> Non
         (("--resume",), "last.safetensors is not there to go on from"),
         (("--names", "/nowhere"), "--names: /nowhere cannot be read"),
         (("--input-size", "60", "60"), "must be multiples of 32"),
-        (("--variant", "0.1.0-s"), "objectness"),
+        (("--variant", "0.5.0-s"), "no variant '0.5.0-s' to train; known are"),
         (("--epochs", "0"), "--epochs"),
         (("--device", "tpu"), "no device 'tpu'"),
         (("--validate", "/nowhere"), "data.yaml is not there"),

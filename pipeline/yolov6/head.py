@@ -58,6 +58,10 @@ class Head(nn.Module):
         logits, distances = rows
         return decode(distances, points, strides, self.bins), logits.sigmoid_()
 
+    def as_distances(self, rows: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The kinds of `predict` as logits of scores and as distances, which is what is trained."""
+        return rows
+
     @staticmethod
     def _makers(kit: Kit) -> tuple[Make, Make]:
         """What the stem, and the convolution of either branch, are made by from their widths."""
@@ -93,6 +97,14 @@ class ObjectnessHead(Head):
         half = sizes[..., 2:].exp() / 2
         boxes = torch.cat((centre - half, centre + half), -1) * strides
         return boxes, logits.sigmoid_() * objectness.sigmoid()
+
+    def as_distances(self, rows: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The logit of a product of two sigmoids is -log(e^-a + e^-b + e^-(a+b))."""
+        logits, sizes, objectness = rows
+        objectness = objectness.expand_as(logits)
+        product = -torch.stack((-logits, -objectness, -logits - objectness)).logsumexp(0)
+        centre, half = sizes[..., :2] - 0.5, sizes[..., 2:].exp() / 2
+        return product, torch.cat((half - centre, half + centre), -1)
 
 
 def decode(distances: Tensor, points: Tensor, strides: Tensor, bins: int) -> Tensor:

@@ -10,6 +10,7 @@ from torch import nn
 from pipeline.errors import ConfigError
 from pipeline.yolov6 import branches
 from pipeline.yolov6.fold import fold
+from pipeline.yolov6.head import ObjectnessHead
 from pipeline.yolov6.network import YOLOv6
 from pipeline.yolov6.variants import VARIANTS
 
@@ -35,8 +36,6 @@ def build(name: str, classes: int, *, plain: bool, seed: int) -> YOLOv6:
     if name not in VARIANTS:
         raise ConfigError(f"no variant {name!r} to train; known are {', '.join(VARIANTS)}")
     variant = VARIANTS[name]
-    if variant.head == "ObjectnessHead":
-        raise ConfigError(f"{name} has a head with objectness, whose losses are not implemented")
     kit = (branches.plain if plain else branches.kit)(variant)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -51,15 +50,19 @@ def _begin(network: YOLOv6) -> None:
 
     Where distances are distributions, all bins weigh the same, as their equal biases have it.
     """
-    for preds, bias in (
-        (network.detect.cls_preds, -math.log((1 - _PRIOR) / _PRIOR)),
-        (network.detect.reg_preds, _DISTANCE),
-    ):
+    head = network.detect
+    distances = torch.tensor(_DISTANCE)
+    kinds = [(head.cls_preds, torch.tensor(-math.log((1 - _PRIOR) / _PRIOR)))]
+    if isinstance(head, ObjectnessHead):
+        side = math.log(2 * _DISTANCE)
+        distances = torch.tensor((0.5, 0.5, side, side))  # the same box: its centre, its sides
+        kinds.append((head.obj_preds, torch.tensor(0.0)))
+    for preds, bias in (*kinds, (head.reg_preds, distances)):
         for pred in preds:
             assert isinstance(pred, nn.Conv2d)
             assert pred.bias is not None
             pred.weight.zero_()
-            pred.bias.fill_(bias)
+            pred.bias.copy_(bias)
 
 
 def folded(network: YOLOv6, name: str) -> YOLOv6:

@@ -166,7 +166,7 @@ class Training:
         with self._autocast():
             levels = self._network.neck(self._network.backbone(images))
             rows, points, strides = self._network.detect.rows(levels)
-        return loss(rows, points, strides, truth)
+        return loss(self._network.detect.as_distances(rows), points, strides, truth)
 
     def _send(self, batch: Batch) -> tuple[Tensor, Truth]:
         images = torch.from_numpy(batch.images).to(self._device).permute(0, 3, 1, 2)

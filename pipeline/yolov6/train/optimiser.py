@@ -19,7 +19,7 @@ from pipeline.yolov6.train.recipe import Recipe
 # Of x -> a x + b x^3 + c x^5, which drives all singular values towards 1 in five rounds.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 _ROUNDS = 5
-_LAST_LAYERS = ("detect.cls_preds.", "detect.reg_preds.")
+_LAST_LAYERS = ("detect.cls_preds.", "detect.reg_preds.", "detect.obj_preds.")
 
 
 def build_optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

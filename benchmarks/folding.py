@@ -23,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from pipeline.yolov6 import branches
 from pipeline.yolov6.fold import fold
 from pipeline.yolov6.network import YOLOv6
+from pipeline.yolov6.train.build import bins_of
 from pipeline.yolov6.variants import VARIANTS, Variant
 
 CLASSES = 80
@@ -42,9 +43,6 @@ PUBLISHED = {
     **{"0.4.x-n_qa": 37.1, "0.4.x-m_qa": 49.7},
     **{"0.4.x-lite_s": 22.4, "0.4.x-lite_m": 25.1, "0.4.x-lite_l": 28.0},
 }
-# Whose published head predicts distributions: the stages with a way around them, but for two.
-_STAGES_OF_17_BINS = ("BepC3", "MBLABlock")
-_OTHERWISE = ("0.4.x-n_base", "0.2.x-s_base")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +87,7 @@ def measure(name: str, seconds: float) -> Figures:
     variant = VARIANTS[name]
     side = 320 if variant.head == "LiteHead" else 640
     images = torch.rand(1, 3, side, side).contiguous(memory_format=torch.channels_last)
-    training, fused = _both(variant, bins(name), images)
+    training, fused = _both(variant, bins_of(name), images)
     _check(training(images), fused(images))
     with FlopCounterMode(display=False) as counter:
         fused(images)
@@ -106,12 +104,6 @@ def measure(name: str, seconds: float) -> Figures:
         training=1 / min(times[0]),
         fused=1 / min(times[1]),
     )
-
-
-def bins(name: str) -> int:
-    """Of the head as published: 17, or 1 where it regresses distances."""
-    distributions = VARIANTS[name].stage in _STAGES_OF_17_BINS
-    return 17 if distributions != (name in _OTHERWISE) else 1
 
 
 def _both(variant: Variant, bins: int, images: Tensor) -> tuple[YOLOv6, YOLOv6]:

@@ -33,6 +33,10 @@ class Pictures(Protocol):
     def names(self) -> tuple[str, ...]:
         """The classes, in the order of their numbers."""
 
+    @property
+    def identity(self) -> str:
+        """What the set is known by: another set has another."""
+
     def __len__(self) -> int:
         """How many samples there are."""
 

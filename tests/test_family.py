@@ -16,6 +16,7 @@ from pipeline.yolov6.identity import identify, traces
 from pipeline.yolov6.importer import import_weights
 from pipeline.yolov6.names import canonical
 from pipeline.yolov6.network import YOLOv6, shapes
+from pipeline.yolov6.train.build import bins_of
 from pipeline.yolov6.variants import VARIANTS
 from pipeline.yolov6.weights import Shapes, head_size, shapes_of
 from tests import reference
@@ -213,7 +214,7 @@ def test_the_benchmark_measures_heads_as_they_were_published(shared: Path, golde
     name = data.variant_name.replace("0.3", "0.4")
 
     if golden == data.variant_name:  # a plain head
-        assert folding.bins(name) == head_size(shapes_of(canonical(data.outline())))[1]
+        assert bins_of(name) == head_size(shapes_of(canonical(data.outline())))[1]
 
 
 def test_published_precision_is_told_of_variants_there_are() -> None:

@@ -164,8 +164,9 @@ def data_set(root: Path, lines: str = "1 0.5 0.5 0.5 0.25\n", names: str = "[a, 
     for part in ("train", "val"):
         (root / "images" / part).mkdir(parents=True)
         (root / "labels" / part).mkdir(parents=True)
-        Image.new("RGB", (80, 40), (10, 20, 30)).save(root / "images" / part / "x.png")
-    (root / "labels" / "train" / "x.txt").write_text(lines)
+        for name in ("x.png", "y.png"):
+            Image.new("RGB", (80, 40), (10, 20, 30)).save(root / "images" / part / name)
+        (root / "labels" / part / "x.txt").write_text(lines)
     (root / "data.yaml").write_text(f"train: images/train\nval: images/val\nnames: {names}\n")
     return root
 
@@ -173,7 +174,7 @@ def data_set(root: Path, lines: str = "1 0.5 0.5 0.5 0.25\n", names: str = "[a, 
 def test_a_folder_is_read_as_yolo_lays_it_out(tmp_path: Path) -> None:
     pictures = open_folder(data_set(tmp_path, names="{0: a, 1: b}"), None)
 
-    assert (pictures.names, len(pictures)) == (("a", "b"), 1)
+    assert (pictures.names, len(pictures)) == (("a", "b"), 2)
     sample = pictures[0]
     assert sample.image.shape == (40, 80, 3)
     assert tuple(sample.image[0, 0]) == (10, 20, 30)
@@ -184,7 +185,91 @@ def test_a_folder_is_read_as_yolo_lays_it_out(tmp_path: Path) -> None:
 def test_a_picture_without_labels_shows_nothing(tmp_path: Path) -> None:
     pictures = open_folder(data_set(tmp_path) / "data.yaml", None, part="val")
 
-    assert pictures[0].boxes.shape == (0, 4)
+    assert pictures[1].boxes.shape == (0, 4)
+
+
+def test_a_folder_without_any_object_teaches_nothing(tmp_path: Path) -> None:
+    root = data_set(tmp_path)
+    (root / "labels").rename(root / "lables")
+
+    with pytest.raises(ConfigError, match=r"has an object: looked for \S+labels/train/x.txt"):
+        open_folder(root, None)
+
+
+def test_another_picture_or_label_is_another_data_set(tmp_path: Path) -> None:
+    root = data_set(tmp_path)
+    first, same = open_folder(root, None), open_folder(root, None)
+
+    (root / "labels" / "train" / "x.txt").write_text("1 0.5 0.5 0.5 0.26\n")
+
+    assert first.identity == same.identity
+    assert open_folder(root, None).identity != first.identity
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("train: 2024-13-45\nnames: [a]\n", "cannot be read: month must be in 1..12"),
+        ("train: " + "[" * 5000, "cannot be read: it is nested too deeply"),
+        ("train: " + "9" * 5000 + "\nnames: [a]\n", "cannot be read: Exceeds the limit"),
+        ("train: [x, y]\nnames: [a, b]\n", "train: found a list, must be the name of one folder"),
+        ("path: {x: y}\nnames: [a, b]\n", "path: found a dict, must be"),
+        ("train: " + "x" * 400 + "\nnames: [a, b]\n", "is not a folder of pictures"),
+        ("trian: images/train\nnames: [a, b]\n", "found the key 'trian', did you mean 'train'"),
+        ("valid: images/val\nnames: [a, b]\n", "found the key 'valid', did you mean 'val'"),
+        ('train: images/train\nnames: ["\\ud800", b]\n', "names must be a list of texts"),
+    ],
+)
+def test_a_data_yaml_of_another_kind_is_one_sentence(
+    tmp_path: Path, content: str, sentence: str
+) -> None:
+    root = data_set(tmp_path)
+    (root / "data.yaml").write_text(content)
+
+    with pytest.raises(ConfigError, match=sentence):
+        open_folder(root, None)
+
+
+def test_a_name_that_is_too_long_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be looked at: File name too long"):
+        open_folder(tmp_path / ("x" * 400), None)
+
+
+def test_keys_of_other_tools_are_let_pass(tmp_path: Path) -> None:
+    root = data_set(tmp_path)
+    with (root / "data.yaml").open("a") as file:
+        file.write("nc: 2\nroboflow: {version: 3}\ndownload: x\n")
+
+    assert len(open_folder(root, None)) == 2
+
+
+def test_pixels_of_sixteen_bits_are_refused(tmp_path: Path) -> None:
+    root = data_set(tmp_path)
+    wide = Image.fromarray(np.full((40, 80), 20000, np.uint16))
+    wide.save(root / "images" / "train" / "x.png")
+
+    with pytest.raises(ConfigError, match="has pixels of 'I;16', must be of 8 bits"):
+        open_folder(root, None)[0]
+
+
+def test_colours_change_as_much_as_is_asked() -> None:
+    image = np.tile(np.array([120, 80, 60], np.uint8), (4, 4, 1))
+    rng = np.random.default_rng(5)
+    draws = [recoloured(image, Augmentation(0, 0, 0, 0, 0, 0, 0.4), rng)[0, 0] for _ in range(200)]
+    brightness = np.array([pixel.astype(float) / (120, 80, 60) for pixel in draws])
+
+    assert np.ptp(brightness, axis=1).max() < 0.03  # all three alike
+    assert 0.59 < brightness.min() < 0.7
+    assert brightness.max() > 1.25
+
+    grey = np.full((4, 4, 3), 90, np.uint8)
+    saturated = [recoloured(image, Augmentation(0, 0, 0, 0, 0, 0.7, 0), rng) for _ in range(200)]
+    luma = [float(one[0, 0] @ (0.299, 0.587, 0.114)) for one in saturated]
+    spread = [np.ptp(one[0, 0].astype(int)) for one in saturated]
+    assert max(luma) - min(luma) < 12  # as bright as before, but for what is clipped
+    assert min(spread) < 0.45 * 60 < 60 * 1.5 < max(spread)
+    unchanged = recoloured(grey, Augmentation(0, 0, 0, 0, 0, 0.7, 0), rng)
+    assert np.abs(unchanged.astype(int) - 90).max() <= 1
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ class Blocks:
     """Grey pictures with one or two coloured blocks."""
 
     names = ("red", "blue")
+    identity = "blocks"
 
     def __init__(self, length: int = 8) -> None:
         self._length = length
@@ -275,6 +276,53 @@ def test_muon_has_the_kernels_but_for_the_last_ones() -> None:
     assert sorted(names.values()) == sorted(names[p] for g in groups for p in g["params"])
 
 
+@pytest.mark.parametrize("name", ["0.4.x-lite_s", "0.4.x-n"])
+def test_muon_leaves_kernels_of_single_channels_alone(name: str) -> None:
+    network = build(name, 3, plain=False, seed=0)
+
+    groups = build_optimiser(network, replace(TINY, optimiser="muon")).param_groups
+
+    matrices = [p for group in groups if group["is_matrix"] for p in group["params"]]
+    assert matrices
+    assert all(p.shape[1] > 1 for p in matrices)
+
+
+@pytest.mark.parametrize("by", ["sgd", "muon"])
+def test_a_step_moves_every_kind_of_weight_as_its_formula_says(by: str) -> None:
+    network = build("vedette-p", 3, plain=False, seed=0)
+    recipe = replace(TINY, optimiser=by, weight_decay=0.01)
+    moved = build_optimiser(network, recipe)
+    for group in moved.param_groups:
+        group["lr"], group["momentum"] = 0.1, 0.5
+    before = {name: p.detach().clone() for name, p in network.named_parameters()}
+    random = torch.Generator().manual_seed(0)
+    first, second = (
+        {n: torch.randn(p.shape, generator=random) for n, p in before.items()} for _ in range(2)
+    )
+    for gradients in (first, second):
+        for name, parameter in network.named_parameters():
+            parameter.grad = gradients[name].clone()
+        moved.step()
+
+    def expected(name: str, decays: bool) -> torch.Tensor:
+        """Nesterov's momentum, with decay in the gradient (sgd) or beside it (muon)."""
+        value, buffer = before[name], torch.zeros_like(before[name])
+        for gradients in (first, second):
+            gradient = gradients[name] + (0.01 * value if decays and by == "sgd" else 0)
+            buffer = 0.5 * buffer + gradient
+            update = gradient + 0.5 * buffer
+            if by == "muon" and decays:
+                if "preds" not in name:
+                    update = orthogonalised(update.flatten(1)[None])[0].view_as(update)
+                value = value * (1 - 0.1 * 0.01)
+            value = value - 0.1 * update
+        return value
+
+    for name, parameter in network.named_parameters():
+        decays = parameter.ndim > 1 and not name.endswith("bias")
+        torch.testing.assert_close(parameter, expected(name, decays), rtol=1e-4, atol=1e-5)
+
+
 # The loop ----------------------------------------------------------------------------------
 
 
@@ -292,9 +340,10 @@ def test_it_learns_what_it_is_shown(optimiser: str, rate: float) -> None:
     assert evaluate(training.folded(), Blocks(), (64, 96))["all"].map50 > 0.7
 
 
+@pytest.mark.parametrize("optimiser", ["sgd", "muon"])
 @pytest.mark.parametrize("name", ["0.1.0-n", "0.4.x-lite_s", "0.4.x-n_base", "0.4.x-s_mbla"])
-def test_other_members_of_the_family_can_be_trained(name: str) -> None:
-    recipe = replace(TINY, variant=name, epochs=1, batch=2)
+def test_other_members_of_the_family_can_be_trained(name: str, optimiser: str) -> None:
+    recipe = replace(TINY, variant=name, epochs=1, batch=2, optimiser=optimiser)
 
     training = Training(recipe, Blocks(2), device=CPU)
     losses = training.run_epoch()
@@ -339,6 +388,10 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
         Training(replace(TINY, seed=1), Blocks(), device=CPU).resume(progress)
     with pytest.raises(ConfigError, match="on other pictures"):
         Training(TINY, Blocks(6), device=CPU).resume(progress)
+    others = Blocks()
+    others.identity = "other blocks"
+    with pytest.raises(ConfigError, match="on other pictures"):
+        Training(TINY, others, device=CPU).resume(progress)
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"PK\x03\x04", b"\x80\x02}q\x00."])
@@ -357,6 +410,12 @@ def test_a_checkpoint_that_is_not_whole_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="the checkpoint does not hold its network"):
         training.resume(checkpoint.load(tmp_path / "x.safetensors"))
+    with pytest.raises(ConfigError, match="does not hold its network: 'momentum'"):
+        training.resume(replace(progress, epoch=1))
+    name = "backbone.stem.rbr_dense.conv.weight"
+    assert name in dict(training.averaged().named_parameters())
+    with pytest.raises(ConfigError, match=r"does not hold its network: 'backbone\.stem"):
+        training.resume(replace(progress, epoch=1, momentum={name: torch.zeros(1)}))
 
 
 def test_a_loss_that_is_no_number_ends_the_training() -> None:
@@ -370,6 +429,7 @@ def test_a_loss_that_is_no_number_ends_the_training() -> None:
     ("changes", "sentence"),
     [
         ({"variant": "x"}, "no variant 'x' to train"),
+        ({"batch": 1, "input_size": (32, 32)}, "nothing to normalise by"),
         ({"input_size": (64, 70)}, "found 64 70, must be multiples of 32 for vedette-p"),
     ],
 )

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from pipeline.yolov6.head import anchors
-from pipeline.yolov6.train.assigner import Anchors, Truth, assign
+from pipeline.yolov6.train.assigner import Anchors, Assignment, Truth, assign
 from pipeline.yolov6.train.boxes import giou, iou
-from pipeline.yolov6.train.losses import distribution_focal, loss
+from pipeline.yolov6.train.losses import distribution_focal, loss, varifocal
 
 SIZES, STRIDES = ((8, 8), (4, 4), (2, 2)), (8, 16, 32)  # of a picture of 64 x 64
 CLASSES = 3
@@ -119,6 +119,44 @@ def test_an_object_that_overlaps_nothing_is_not_lost_for_ever() -> None:
     given = assign(scores, boxes, Anchors(points * strides, strides), truth((0, 0, 8, 8, 40, 40)))
 
     assert (given.objects == 0).sum() > 0
+
+
+def test_varifocal_is_what_the_paper_says() -> None:
+    """2008.13367, eq. 2, by hand: two anchors, two classes, one object that asks for 0.8."""
+    p, q = 0.3, 0.8
+    logits = torch.full((1, 2, 2), math.log(p / (1 - p)))
+    given = Assignment(torch.tensor([[0, -1]]), torch.tensor([[q, 0.0]]))
+
+    found = varifocal(logits, given, torch.tensor([1]))
+
+    positive = -q * (q * math.log(p) + (1 - q) * math.log(1 - p))
+    negative = -0.75 * p**2 * math.log(1 - p)
+    assert found.item() == pytest.approx(positive + 3 * negative, rel=1e-5)
+
+
+def test_the_losses_have_the_weights_of_the_recipe() -> None:
+    """One object, all of whose anchors predict the same box: what each kind comes to, by hand."""
+    points, strides = grid()
+    objects = truth((0, 1, 16, 16, 48, 48))
+    logits = torch.full((1, len(points), CLASSES), -2.0)
+    distances = torch.zeros(1, len(points), 4 * 17)
+    distances[..., ::17] = 50.0
+    anchor = 36  # the cell whose centre is (36, 36), of stride 8
+    assert (points[anchor] * 8).tolist() == [36.0, 36.0]
+    sides = torch.tensor([2.0, 2.0, 1.0, 1.0])  # 20 to 44: an IoU of (24 / 32)²
+    one = torch.zeros(4, 17)
+    one[torch.arange(4), sides.long()] = 50.0
+    distances[0, anchor] = one.flatten()
+
+    costs = loss([logits, distances], points, strides, objects)
+
+    # All 13 anchors are the object's; but for this one their boxes are points, and ask for nothing.
+    # The scores asked for come to less than 1, and are not divided by.
+    q = (24 / 32) ** 2
+    assert costs.boxes.item() == pytest.approx(2.5 * (1 - q) * q, rel=1e-3)
+    right = torch.tensor([2.5, 2.5, 1.5, 1.5])  # strides from (36, 36) to the object's sides
+    expected = distribution_focal(one[None], right[None]).item()
+    assert costs.distributions.item() == pytest.approx(0.5 * expected * q, rel=1e-3)
 
 
 @pytest.mark.parametrize("bins", [1, 17])

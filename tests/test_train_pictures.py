@@ -23,9 +23,18 @@ def test_scenes_are_validated_with_on_other_scenes() -> None:
 
 
 def test_scenes_have_lengths_of_their_own() -> None:
-    pictures, validation = open_pair("scenes", None, None)
+    pictures, validation = open_pair("scenes?seed=7", None, None)
+    following, _ = open_pair("scenes?seed=8&codec=h264&length=400", None, None)
 
     assert (len(pictures), len(validation)) == (4000, 400)
+    assert validation.identity == following.identity != pictures.identity
+
+
+def test_the_seed_behind_the_largest_is_the_first() -> None:
+    _, validation = open_pair("scenes?seed=999999999", None, None)
+    first, _ = open_pair("scenes?seed=0&codec=h264&length=400", None, None)
+
+    assert validation.identity == first.identity
 
 
 @pytest.mark.parametrize(
@@ -35,7 +44,8 @@ def test_scenes_have_lengths_of_their_own() -> None:
         ("scenes?length=0", "length must be at least 1"),
         ("scenes?length=9999999999", "length must be a whole number up to 1,000,000"),
         ("scenes?codec=av1", "found the codec 'av1', must be one of"),
-        ("scenes?colour=red", "found the key 'colour', must be seed, length or codec"),
+        ("scenes?colour=red", "found the key 'colour', must be of seed, length, per_scene, codec"),
+        ("scenes?per_scene=0", "per_scene must be at least 1"),
         ("nowhere", "data.yaml is not there"),
     ],
 )
@@ -46,6 +56,7 @@ def test_what_is_no_data_set_is_said(place: str, sentence: str) -> None:
 
 def test_both_data_sets_have_the_same_classes(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
+    (tmp_path / "x.txt").write_text("0 0.5 0.5 0.5 0.5\n")
     (tmp_path / "data.yaml").write_text("names: [a]\ntrain: .\n")
 
     with pytest.raises(ConfigError, match="other classes than those of --data"):
@@ -54,6 +65,7 @@ def test_both_data_sets_have_the_same_classes(tmp_path: Path) -> None:
 
 def test_names_come_from_a_file_or_are_those_of_coco(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
+    (tmp_path / "x.txt").write_text("0 0.5 0.5 0.5 0.5\n")
     (tmp_path / "names.txt").write_text("a\n\nb\n")
 
     own, _ = open_pair(str(tmp_path), None, str(tmp_path / "names.txt"))

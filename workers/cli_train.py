@@ -9,9 +9,9 @@ import cyclopts
 from cyclopts import Parameter
 
 _count = Parameter(validator=cyclopts.validators.Number(gte=1))
-_share = Parameter(validator=cyclopts.validators.Number(gt=0, lte=10))
+_rate = Parameter(validator=cyclopts.validators.Number(gt=0, lte=10))
 _flag = Parameter(negative=())
-_whole = cyclopts.validators.Number(gte=0)
+_whole = cyclopts.validators.Number(gte=0, lt=2**63)
 Size = Annotated[tuple[int, int], Parameter(name=("--input-size", "--size"), negative=())]
 
 
@@ -27,7 +27,7 @@ def train(  # noqa: PLR0913 — the options of a command
     batch: Annotated[int, _count] = 16,
     input_size: Size = (640, 640),
     optimiser: Literal["sgd", "muon"] = "sgd",
-    learning_rate: Annotated[float, _share] = 0.02,
+    learning_rate: Annotated[float, _rate] = 0.02,
     augment: Literal["strong", "mild", "none"] = "strong",
     calm_epochs: Annotated[int, Parameter(validator=_whole)] = 15,
     seed: Annotated[int, Parameter(validator=_whole)] = 0,
@@ -55,7 +55,7 @@ def train(  # noqa: PLR0913 — the options of a command
     plain
         Train one 3x3 in place of a block's branches, to compare with.
     epochs
-        How often every picture is learned from.
+        How often the pictures are gone through; what fills no batch waits for another turn.
     batch
         Pictures in one step.
     input_size

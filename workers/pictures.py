@@ -1,9 +1,10 @@
 """The data sets that a command line may name: a folder, its data.yaml, or scenes.
 
-    scenes?seed=1&length=4000&codec=jpeg
+    scenes?seed=1&length=4000&codec=jpeg&per_scene=20
 
-Each key may be left out. What is to be validated with is by default another seed, so other scenes,
-and has gone through H.264, as the pictures of a camera have.
+Each key may be left out; `per_scene` is how many pictures come from one street. What is to be
+validated with is by default another seed, so other scenes, and has gone through H.264, as the
+pictures of a camera have.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pipeline.errors import ConfigError
 from pipeline.samples import Pictures
 
 _SCENES = "scenes"
-_LARGEST = {"seed": 10**9 - 1, "length": 10**6}
+_LARGEST = {"seed": 10**9 - 1, "length": 10**6, "per_scene": 1000}
 _LENGTHS = {"train": 4000, "val": 400}
 _CODECS = {"train": "jpeg", "val": "h264"}
 
@@ -53,35 +54,43 @@ def _other(place: str) -> str:
     word, _, query = place.partition("?")
     if word != _SCENES:
         return place
-    return f"{_SCENES}?seed={_keys(place, query).get('seed', 1) + 1}"
+    seed = (_keys(place, query).get("seed", 1) + 1) % (_LARGEST["seed"] + 1)
+    return f"{_SCENES}?seed={seed}"
 
 
 def _scenes(place: str, query: str, names: Sequence[str] | None, part: str) -> Pictures:
     from pipeline.scenes import Scenes
+    from pipeline.scenes.sets import PER_SCENE
 
     if names is not None:
         raise ConfigError("--names: scenes name their own classes")
     keys = _keys(place, query)
     codec = dict(parse_qsl(query)).get("codec", _CODECS[part])
     try:
-        return Scenes(keys.get("seed", 1), keys.get("length", _LENGTHS[part]), codec=codec)
+        return Scenes(
+            keys.get("seed", 1),
+            keys.get("length", _LENGTHS[part]),
+            codec=codec,
+            per_scene=keys.get("per_scene", PER_SCENE),
+        )
     except ValueError as error:
         raise ConfigError(f"{place}: {error}") from None
 
 
 def _keys(place: str, query: str) -> dict[str, int]:
     """The numbers in the query; what else is in it is refused, but for the codec."""
-    keys = {}
+    keys, accepted = {}, ", ".join((*_LARGEST, "codec"))
     for key, value in parse_qsl(query, keep_blank_values=True):
         if key == "codec":
             continue
         if key not in _LARGEST:
-            raise ConfigError(f"{place}: found the key {key!r}, must be seed, length or codec")
+            raise ConfigError(f"{place}: found the key {key!r}, must be of {accepted}")
         if not value.isdecimal() or len(value) > 9 or int(value) > _LARGEST[key]:
             raise ConfigError(f"{place}: {key} must be a whole number up to {_LARGEST[key]:,}")
         keys[key] = int(value)
-    if keys.get("length") == 0:
-        raise ConfigError(f"{place}: length must be at least 1")
+    for key in ("length", "per_scene"):
+        if keys.get(key) == 0:
+            raise ConfigError(f"{place}: {key} must be at least 1")
     return keys
 
 

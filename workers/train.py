@@ -10,11 +10,14 @@ The folder that it writes:
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
+import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,10 +32,10 @@ from workers.progress import Progress, open_progress
 if TYPE_CHECKING:
     from pipeline.yolov6.network import YOLOv6
     from pipeline.yolov6.train.loop import Training
-    from pipeline.yolov6.train.losses import Losses
     from pipeline.yolov6.train.metrics import Score
 
 CHECKPOINT = "last.safetensors"
+_FILES = (CHECKPOINT, "history.jsonl", "curves.png", "weights.safetensors")
 _COLUMNS = (  # of the table: title, field of a history row, format
     ("epoch", "epoch", "5d"),
     ("class", "classes", "8.4f"),
@@ -66,19 +69,22 @@ def train(recipe: Recipe, options: Options) -> int:
     from pipeline.runner import plan
     from pipeline.yolov6.train.loop import Training
 
-    _check_output(options)
     device = plan(device=options.device, precision=recipe.precision, max_batch=recipe.batch).device
     pictures, validation = open_pair(options.data, options.validate, options.names)
     training = Training(recipe, pictures, device=device, workers=options.workers)
-    history = _resume(training, options)
-    with open_progress(bar=True) as progress:
+    with _hold(options), open_progress(bar=True) as progress:
+        history = _resume(training, options)
         for scenes in (pictures, validation):
             draw(scenes, lambda done, of: progress.update(done, of, f"{done:,} of {of:,} drawn"))
         report = _Report(training, options, history, progress)
         report.begin(pictures, validation)
-        while not training.is_done:
-            report.end_epoch(training.run_epoch(report.step), validation)
-    report.end(pictures.names, validation)
+        try:
+            while not training.is_done:
+                report.end_epoch(training.run_epoch(report.step), validation)
+        except KeyboardInterrupt:
+            progress.say(f"{training.epoch} epochs are in {options.output}: --resume goes on")
+            raise
+        report.end(pictures.names, validation)
     return 0
 
 
@@ -105,18 +111,18 @@ class _Report:
         form = "plain" if recipe.plain else "with its branches"
         self._progress.say(
             f"{recipe.variant} {form}, {len(pictures):,} pictures, {len(pictures.names)} classes,"
-            f" {len(validation):,} to validate, input {height} {width}, from epoch {epoch + 1}"
+            f" {_validated(pictures, validation)}, input {height} {width}, from epoch {epoch + 1}"
         )
         print(*(title.rjust(_width(shape)) for title, _, shape in _COLUMNS), flush=True)
         for row in self._history:
             _print_row(row)
 
-    def step(self, step: int, losses: Losses) -> None:
+    def step(self, step: int, loss: float) -> None:
         recipe, done = self._training.recipe, self._training.epoch
         total = recipe.epochs * self._training.steps
         text = (
             f"epoch {done + 1} of {recipe.epochs}, step {step} of {self._training.steps},"
-            f" loss {losses.total.item():.3f}"
+            f" loss {loss:.3f}"
         )
         self._progress.update(done * self._training.steps + step, total, text)
 
@@ -143,6 +149,8 @@ class _Report:
 
     def end(self, names: tuple[str, ...], validation: Pictures) -> None:
         """Writes the weights file, and says what it is worth."""
+        from pipeline.yolov6 import load
+
         training = self._training
         path = self._options.output / "weights.safetensors"
         state = {
@@ -155,8 +163,9 @@ class _Report:
             "source": training.digest(),
         }
         save(path, state, description, half=self._options.half)
-        if not self._scores:  # the last epoch had been done before
-            self._scores = _evaluate(training.folded(), validation, training.recipe)
+        if self._options.half or not self._scores:  # what is told is told of the file
+            network = load(path).to(training.device)
+            self._scores = _evaluate(network, validation, training.recipe)
         for name, found in self._scores.items():
             print(
                 f"{name}: {found.objects:,} objects, mAP50 {found.map50:.4f},"
@@ -169,6 +178,35 @@ def _evaluate(network: YOLOv6, validation: Pictures, recipe: Recipe) -> dict[str
     from pipeline.yolov6.train.evaluate import evaluate
 
     return evaluate(network, validation, recipe.input_size)
+
+
+def _validated(pictures: Pictures, validation: Pictures) -> str:
+    if pictures.identity == validation.identity:
+        return "validated on the same"
+    return f"{len(validation):,} to validate"
+
+
+@contextmanager
+def _hold(options: Options) -> Iterator[None]:
+    """The folder, for this training alone: ConfigError where it cannot be had or is not fit."""
+    _check_output(options)
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+        lock = os.open(options.output / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(f"{options.output} cannot be written to: {error.strerror}") from None
+    try:
+        _lock(lock, options.output)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(f"{folder} is where another training is going on") from None
 
 
 def _check_output(options: Options) -> None:
@@ -189,8 +227,9 @@ def _resume(training: Training, options: Options) -> list[dict[str, Any]]:
 
     if not options.resume:
         return []
-    for left in options.output.glob(".*.*.[0-9]*"):  # by a writer that was killed
-        left.unlink()
+    for name in _FILES:
+        for left in options.output.glob(f".{name}.[0-9]*"):  # by a writer that was killed
+            left.unlink()
     progress = checkpoint.load(options.output / CHECKPOINT)
     training.resume(progress)
     return progress.history

@@ -7,6 +7,7 @@ them is asked for. `draw_all` does it beforehand, for processes that are forked 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -19,7 +20,7 @@ from pipeline.scenes.scene import NAMES, Scene
 from pipeline.scenes.setting import ANY, Setting
 
 CODECS = ("jpeg", "h264", "none")
-_PER_SCENE = 20
+PER_SCENE = 20
 _APART = (20, 60)  # frames between two moments of a scene, from and to
 _GROUP = 4  # frames that go through H.264 for the sake of the last one
 _JPEG = (35, 88)  # quality, from and to
@@ -37,7 +38,7 @@ class _Kept:
 class Scenes:
     """`Pictures` (see `pipeline/samples.py`) of `length` moments. The same seed, the same bytes.
 
-    Two sets of different seeds share no scene. `codec`: what the pictures have gone through.
+    Sets of different seeds have different scenes. `codec`: what the pictures have gone through.
     """
 
     def __init__(  # noqa: PLR0913 — what a scene may be held to
@@ -47,7 +48,7 @@ class Scenes:
         *,
         size: tuple[int, int] = (384, 640),
         codec: str = "jpeg",
-        per_scene: int = _PER_SCENE,
+        per_scene: int = PER_SCENE,
         time: str = ANY,
         weather: str = ANY,
         place: str = ANY,
@@ -63,6 +64,8 @@ class Scenes:
         self._held = Setting(seed, place, time, weather, size)
         self._size = size
         self._kept: dict[int, _Kept] = {}
+        held = dataclasses.astuple(self._held)
+        self.identity = f"scenes of {(seed, length, codec, per_scene, *held)}"
 
     def __len__(self) -> int:
         return self._length

@@ -125,8 +125,13 @@ def save(
     """Write a weights file, whole or not at all; with `half`, its numbers in float16.
 
     `description` holds variant, classes, input_size and source as the metadata need them. Raises
-    `WeightsError` where the place cannot be written.
+    `WeightsError` where the place cannot be written, or a number not be stored.
     """
+    largest = np.finfo(np.float16 if half else np.float32).max
+    for key, array in state.items():
+        if not (np.abs(array) <= largest).all():
+            kind = "float16" if half else "float32"
+            raise WeightsError(f"{path} cannot be written: {key} has a number that is no {kind}")
     metadata = {
         "format": FORMAT,
         "variant": description["variant"],

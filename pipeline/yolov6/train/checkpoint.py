@@ -23,7 +23,10 @@ from pipeline.errors import ConfigError, WeightsError
 from pipeline.yolov6 import weights
 
 FORMAT = "vedette.training/1"
-_PLAIN = {"recipe": dict, "names": list, "pictures": int, "epoch": int, "history": list}
+_PLAIN = {
+    **{"recipe": dict, "names": list, "pictures": int, "identity": str, "epoch": int},
+    **{"history": list},
+}
 _TENSORS = ("network", "average", "momentum")
 
 
@@ -34,6 +37,7 @@ class Progress:
     recipe: dict[str, Any]  # Recipe.as_dict
     names: list[str]  # of the classes
     pictures: int  # in the data set
+    identity: str  # of the data set, see `samples.Pictures`
     epoch: int  # epochs that are done
     history: list[dict[str, Any]]  # a row for each of them
     network: Mapping[str, Tensor]  # its state dict

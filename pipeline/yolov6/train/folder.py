@@ -5,12 +5,16 @@
     labels/…/x.txt       an object a line: class cx cy w h, as shares of the picture's sides
 
 Without data.yaml the pictures are all of images/, and the names have to be given. A picture without
-a labels file shows nothing. Whatever does not fit is one `ConfigError` before training starts.
+a labels file shows nothing. What does not fit is one `ConfigError`: of labels, names and the kinds
+of pictures at once, of the pixels of a picture when it is first asked for.
 """
 
 from __future__ import annotations
 
+import hashlib
+import struct
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,12 @@ from pipeline.errors import ConfigError
 from pipeline.samples import Sample
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # of 8 bits
+_UNREADABLE = (  # what Pillow says of bytes that are no picture
+    *(OSError, UnidentifiedImageError, Image.DecompressionBombError, struct.error),
+    *(SyntaxError, TypeError, ValueError),
+)
+_KEYS = ("names", "path", "train", "val")
 _KEPT_BYTES = 512 << 20  # of decoded pictures, in each process that loads
 
 
@@ -34,6 +44,12 @@ class Folder:
         self._names = tuple(names)
         self._files = _pictures(images)
         self._labels = [_labels(_label_file(images, file), len(names)) for file in self._files]
+        self.identity = self._identify()
+        if not any(len(class_ids) for class_ids, _ in self._labels):
+            first = _label_file(images, self._files[0])
+            raise ConfigError(
+                f"no picture of {images} has an object: looked for {first} and others"
+            )
         self._kept: dict[int, NDArray[np.uint8]] = {}
         self._room = _KEPT_BYTES
 
@@ -59,13 +75,23 @@ class Folder:
         path = self._files[index]
         try:
             with Image.open(path) as file:
+                if file.mode not in _MODES:
+                    raise ConfigError(f"{path} has pixels of {file.mode!r}, must be of 8 bits")
                 image = np.array(ImageOps.exif_transpose(file).convert("RGB"))
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        except _UNREADABLE as error:
             raise ConfigError(f"{path} cannot be read as a picture: {error}") from None
         if image.nbytes <= self._room:
             self._room -= image.nbytes
             self._kept[index] = image
         return image
+
+    def _identify(self) -> str:
+        """Of names, sizes and labels of all pictures."""
+        digest = hashlib.sha256()
+        for file, (class_ids, shares) in zip(self._files, self._labels, strict=True):
+            digest.update(f"{file.name}\0{file.stat().st_size}\0".encode(errors="surrogateescape"))
+            digest.update(class_ids.tobytes() + shares.tobytes())
+        return digest.hexdigest()
 
 
 def open_folder(path: Path, names: Sequence[str] | None, *, part: str = "train") -> Folder:
@@ -75,23 +101,38 @@ def open_folder(path: Path, names: Sequence[str] | None, *, part: str = "train")
     before those of data.yaml.
     """
     file = path if path.suffix in (".yaml", ".yml") else path / "data.yaml"
-    if not file.is_file():
+    if not _is_file(file):
         if names is None:
             raise ConfigError(f"{file} is not there to name the classes: give --names FILE")
         return Folder(path, names)
     content = _yaml(file)
     names = names or _names(file, content.get("names"))
+    for key in set(map(str, content)).difference(_KEYS):  # there are others, of other tools
+        if meant := get_close_matches(key, _KEYS, 1, 0.7):
+            raise ConfigError(f"{file}: found the key {key!r}, did you mean {meant[0]!r}?")
     place = content.get(part) or content.get("train") or "images"
-    if not isinstance(place, str):
-        raise ConfigError(f"{file}: {part}: found {str(place)[:80]!r}, must be one folder")
-    return Folder(file.parent / str(content.get("path") or "") / place, names)
+    root = content.get("path") or ""
+    for key, value in ((part, place), ("path", root)):
+        if not isinstance(value, str):
+            kind = type(value).__name__
+            raise ConfigError(f"{file}: {key}: found a {kind}, must be the name of one folder")
+    return Folder(file.parent / root / place, names)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise ConfigError(f"{str(path)[:80]} cannot be looked at: {error.strerror}") from None
 
 
 def _yaml(file: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = str(error).replace("\n", " ")
+    except RecursionError:
+        raise ConfigError(f"{file} cannot be read: it is nested too deeply") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = str(error).replace("\n", " ")[:200]
         raise ConfigError(f"{file} cannot be read: {reason}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{file} must hold names, train and val")
@@ -101,17 +142,26 @@ def _yaml(file: Path) -> dict[str, Any]:
 def _names(file: Path, names: Any) -> list[str]:
     if isinstance(names, dict):
         names = [names.get(i) for i in range(len(names))]
-    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+    if not isinstance(names, list) or not names or not all(_is_text(name) for name in names):
         raise ConfigError(f"{file}: names must be a list of texts, or {{0: name, 1: name …}}")
     return names
 
 
+def _is_text(name: Any) -> bool:
+    """One that can be written down: half a surrogate pair cannot."""
+    return isinstance(name, str) and name.isprintable() and bool(name.strip())
+
+
 def _pictures(images: Path) -> list[Path]:
     """In the order of their paths; of a folder with images/ in it, those in there."""
-    if (images / "images").is_dir():
-        images = images / "images"
-    if not images.is_dir():
-        raise ConfigError(f"{images} is not a folder of pictures")
+    try:
+        if (images / "images").is_dir():
+            images = images / "images"
+        is_folder = images.is_dir()
+    except (OSError, ValueError):
+        is_folder = False
+    if not is_folder:
+        raise ConfigError(f"{str(images)[:200]} is not a folder of pictures")
     found = sorted(file for file in images.rglob("*") if file.suffix.lower() in SUFFIXES)
     if not found:
         raise ConfigError(f"{images} holds no pictures ({', '.join(SUFFIXES)})")

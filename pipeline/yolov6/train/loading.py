@@ -50,10 +50,6 @@ class Batches:
         self._order.epoch = epoch
         yield from self._loader
 
-    def close(self) -> None:
-        """Ends the processes that load; they would end with this one at the latest."""
-        self._loader._iterator = None
-
 
 def collate(samples: list[Sample]) -> Batch:
     counts = [len(sample.boxes) for sample in samples]

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from pipeline.yolov6.train.optimiser import build_optimiser
 from pipeline.yolov6.train.recipe import Recipe
 from pipeline.yolov6.train.schedule import Schedule
 
+_FEWEST = 2  # values that BatchNorm can normalise
 _LARGEST_GRADIENT = 10.0  # norm of all together
 
 
@@ -51,9 +52,10 @@ class Training:
         self.epoch = 0  # that are done
         self._names = tuple(pictures.names)
         self._pictures = len(pictures)
-        self._device = device
+        self._identity = pictures.identity
+        self.device = device
         network = build(recipe.variant, len(self._names), plain=recipe.plain, seed=recipe.seed)
-        _check_size(recipe, network)
+        _check_size(recipe, network, self._pictures)
         # The images come channels last, and a step takes two thirds of the time this way.
         self._network: YOLOv6 = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._average: Average[YOLOv6] = Average(self._network)
@@ -70,16 +72,16 @@ class Training:
         """In one epoch."""
         return len(self._batches)
 
-    def run_epoch(self, report: Callable[[int, Losses], None] = lambda step, losses: None) -> Epoch:
-        """Trains for one more epoch. `report` is told of each step: its number, from 1, and losses.
+    def run_epoch(self, report: Callable[[int, float], None] = lambda step, loss: None) -> Epoch:
+        """Trains for one more epoch. `report` is told of each step: its number, from 1, and loss.
 
         Raises VedetteError where the losses are no longer finite.
         """
         began, sums = time.monotonic(), torch.zeros(3)
         for step, batch in enumerate(self._batches.of(self.epoch)):
-            losses = self._step(self.epoch * self.steps + step, batch)
-            sums += torch.stack(losses).detach().cpu()
-            report(step + 1, losses)
+            losses = torch.stack(self._step(self.epoch * self.steps + step, batch)).detach().cpu()
+            sums += losses
+            report(step + 1, losses.sum().item())
             if not math.isfinite(sums.sum()):
                 rate = self.recipe.learning_rate
                 where = f"epoch {self.epoch + 1}, step {step + 1}"
@@ -115,6 +117,7 @@ class Training:
             recipe=self.recipe.as_dict(),
             names=list(self._names),
             pictures=self._pictures,
+            identity=self._identity,
             epoch=self.epoch,
             history=history,
             network=self._network.state_dict(),
@@ -133,20 +136,30 @@ class Training:
         """
         if changed := self.recipe.differences(progress.recipe):
             raise ConfigError(f"the checkpoint is of another training: it differs in {changed[0]}")
-        if (tuple(progress.names), progress.pictures) != (self._names, self._pictures):
+        found = tuple(progress.names), progress.pictures, progress.identity
+        if found != (self._names, self._pictures, self._identity):
             raise ConfigError("the checkpoint is of a training on other pictures")
-        parameters = dict(self._network.named_parameters())
         try:
             self._network.load_state_dict(progress.network)
             self._average.network.load_state_dict(progress.average)
-            for name, tensor in progress.momentum.items():
-                momentum = tensor.to(self._device).view_as(parameters[name])
-                self._optimiser.state[parameters[name]]["momentum_buffer"] = momentum
+            self._remember(progress.momentum, is_begun=progress.epoch > 0)
         except (KeyError, RuntimeError) as error:
             reason = str(error).partition("\n")[0][:120]
             raise ConfigError(f"the checkpoint does not hold its network: {reason}") from None
         self.epoch = progress.epoch
         self._average.updates = self.epoch * self.steps
+
+    def _remember(self, momentum: Mapping[str, Tensor], *, is_begun: bool) -> None:
+        parameters = dict(self._network.named_parameters())
+        if is_begun and not momentum:
+            raise KeyError("momentum")
+        for name, tensor in momentum.items():
+            parameter = parameters[name]
+            if tensor.shape != parameter.shape:
+                raise KeyError(name)
+            # In the parameter's own layout, channels last.
+            own = torch.empty_like(parameter).copy_(tensor)
+            self._optimiser.state[parameter]["momentum_buffer"] = own
 
     def _step(self, step: int, batch: Batch) -> Losses:
         weights, biases = self._schedule.rates(step)
@@ -169,19 +182,23 @@ class Training:
         return loss(self._network.detect.as_distances(rows), points, strides, truth)
 
     def _send(self, batch: Batch) -> tuple[Tensor, Truth]:
-        images = torch.from_numpy(batch.images).to(self._device).permute(0, 3, 1, 2)
+        images = torch.from_numpy(batch.images).to(self.device).permute(0, 3, 1, 2)
         columns = (batch.boxes, batch.class_ids, batch.pictures)
-        truth = Truth(*(torch.from_numpy(column).to(self._device) for column in columns))
+        truth = Truth(*(torch.from_numpy(column).to(self.device) for column in columns))
         return images.float() / 255, truth
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
         if self.recipe.precision == "bf16":
-            return torch.autocast(self._device.type, torch.bfloat16)
+            return torch.autocast(self.device.type, torch.bfloat16)
         return contextlib.nullcontext()
 
 
-def _check_size(recipe: Recipe, network: YOLOv6) -> None:
+def _check_size(recipe: Recipe, network: YOLOv6, pictures: int) -> None:
     stride = network.strides[-1]
+    cells = math.prod(side // stride for side in recipe.input_size)
+    if 0 < cells * min(recipe.batch, pictures) < _FEWEST:
+        found = "--input-size: one picture in a step, of {} {}".format(*recipe.input_size)
+        raise ConfigError(f"{found}, has nothing to normalise by: make it or --batch larger")
     if any(side % stride or side <= 0 for side in recipe.input_size):
         height, width = recipe.input_size
         accepted = f"multiples of {stride} for {recipe.variant}"

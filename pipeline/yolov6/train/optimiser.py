@@ -1,9 +1,10 @@
 """What moves the weights: SGD, as the original has it, or Muon, which needs half the steps.
 
 Muon (Jordan and others, 2024, https://kellerjordan.github.io/posts/muon/) takes the momentum of a
-kernel as a matrix, outputs x inputs, and moves along the nearest orthogonal one: every direction
-is learned equally fast, not only those with large gradients. Biases, gains, and the last layers of
-the head, of which each row is a quantity of its own, go by SGD in both.
+kernel as a matrix, first axis x all others, and moves along the nearest orthogonal one: every
+direction is learned equally fast, not only those with large gradients. Biases, gains, kernels of
+single channels, and the last layers of the head, of which each row is a quantity of its own, go by
+SGD in both. Beside Muon decay is apart from the gradient (1711.05101), and so without its momentum.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ def build_optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer
     """Groups have `is_bias`; each parameter's state is its `momentum_buffer`. Kernels decay."""
     named = list(network.named_parameters())
     kernels = [(name, p) for name, p in named if not name.endswith("bias") and p.ndim > 1]
-    last = [p for name, p in kernels if name.startswith(_LAST_LAYERS)]
-    inner = [p for name, p in kernels if not name.startswith(_LAST_LAYERS)]
+    is_matrix = [not name.startswith(_LAST_LAYERS) and p.shape[1] > 1 for name, p in kernels]
+    inner = [p for (_, p), one in zip(kernels, is_matrix, strict=True) if one]
+    last = [p for (_, p), one in zip(kernels, is_matrix, strict=True) if not one]
     gains = [p for name, p in named if not name.endswith("bias") and p.ndim <= 1]
     biases = [p for name, p in named if name.endswith("bias")]
     decay = {"weight_decay": recipe.weight_decay, "is_bias": False}
@@ -91,7 +93,10 @@ def _orthogonal(updates: list[Tensor]) -> list[Tensor]:
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:
-    """[N, rows, columns] → the same, every singular value between 0.7 and 1.2, scaled as above."""
+    """[N, rows, columns] → the same with singular values of 0.7 to 1.2, scaled as above.
+
+    But for those below about 1/500 of the matrix's norm, which stay smaller.
+    """
     rows, columns = matrices.shape[1:]
     x = matrices.mT if rows > columns else matrices
     x = x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-7)

@@ -1,6 +1,6 @@
 """What the branches are worth in training: the same network with and without, three seeds each.
 
-    python benchmarks/plain.py [--optimiser sgd] [--seeds 1 2 3] [--pictures 1500] [--epochs 4]
+    python benchmarks/plain.py [--optimiser muon] [--seeds 1 2 3] [--pictures 1500] [--epochs 4]
 
 Both are trained alike on the same drawn streets at 192x320, by the recipe of our own weights, for
 a short, fixed budget of pictures, and validated on streets that neither has seen. Folded they are
@@ -24,12 +24,12 @@ from pipeline.yolov6.train.loop import Training
 from pipeline.yolov6.train.recipe import Recipe
 
 SIZE = (192, 320)
-VALIDATION = 200  # pictures
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
-    pictures, validation = Scenes(1, options.pictures), Scenes(1_000_003, VALIDATION, codec="h264")
+    pictures = Scenes(1, options.pictures)
+    validation = Scenes(1_000_003, options.validation, codec="h264")
     for scenes in (pictures, validation):
         scenes.draw_all()
     print(
@@ -78,10 +78,11 @@ def _train(recipe: Recipe, pictures: Pictures, validation: Pictures) -> tuple[fl
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--optimiser", choices=("sgd", "muon"), default="sgd")
+    parser.add_argument("--optimiser", choices=("sgd", "muon"), default="muon")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--pictures", type=int, default=1500)
+    parser.add_argument("--validation", type=int, default=200)
     parser.add_argument("--epochs", type=int, default=4)
     return parser.parse_args(arguments)
 

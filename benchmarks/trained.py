@@ -1,6 +1,6 @@
 """A trained network with all its branches against the same one folded, in one run.
 
-    python benchmarks/trained.py RUN [--pictures 32] [--rounds 7]
+    python -m benchmarks.trained RUN [--pictures 32] [--rounds 7]
 
 RUN is the folder of a `vedette train`. Both forms look at the same drawn streets, float32,
 channels-last, on all cores this process has, one picture at a time, and take turns: rates are
@@ -15,11 +15,10 @@ import argparse
 import ctypes
 import re
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -40,7 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("run", type=Path)
     parser.add_argument("--pictures", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--memory", choices=FORMS, help="print the working memory of one alone")
     options = parser.parse_args(arguments)
+    if options.memory is not None:
+        print(_working_memory(options.run, options.memory))
+        return 0
     networks = _networks(options.run)
     images = _images(options.run, options.pictures)
     boxes, scores = _differences(networks, images)
@@ -112,8 +115,8 @@ def _rates(networks: Sequence[YOLOv6], images: Sequence[Tensor], rounds: int) ->
 
 
 def _elsewhere(run: Path, form: str) -> int:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_working_memory, run, form).result()
+    command = [sys.executable, "-m", "benchmarks.trained", str(run), "--memory", form]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 @torch.inference_mode()

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from benchmarks import plain, trained
 from pipeline.errors import ConfigError, VedetteError, WeightsError
 from pipeline.samples import Sample
 from pipeline.yolov6 import load
@@ -505,6 +506,33 @@ def test_the_command_leaves_weights_that_detect_takes(
     assert load(weights).backbone.stem.weight.dtype == torch.float32
     detected = vedette("detect", blocks / "images" / "0.png", "--weights", weights)
     assert (detected.code, len(detected.stdout.splitlines())) == (0, 1)
+
+
+def test_both_forms_of_a_trained_network_are_compared(
+    vedette: Vedette, blocks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vedette("train", "--data", blocks, "-o", tmp_path, *OPTIONS)
+
+    code = trained.main([str(tmp_path), "--pictures", "1", "--rounds", "1"])
+
+    lines = capsys.readouterr().out.splitlines()
+    assert code == 0, lines
+    forms = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if "MB" in line]
+    assert [form[0] for form in forms] == ["branches", "folded"]
+    branches, folded_form = ([float(cell.split()[0]) for cell in form[1:]] for form in forms)
+    assert branches[0] > folded_form[0] > 1
+    assert branches[1] > folded_form[1]
+    assert min(branches[2], folded_form[2]) > 0.1
+    assert "boxes differ by" in lines[-1]
+
+
+def test_branches_and_plain_blocks_are_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--pictures", "4", "--epochs", "1", "--validation", "1", "--seeds", "3")
+
+    assert plain.main([*options, "--precision", "fp32"]) == 0
+
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert [row.split("|")[1].strip() for row in rows[1:]] == ["three branches", "plain 3x3"]
 
 
 def test_a_finished_training_only_writes_its_weights_again(

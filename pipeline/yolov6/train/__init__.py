@@ -4,7 +4,8 @@ Read it in this order. `recipe.py` says what a training is; samples, for example
 become inputs in `augment.py` and batches in `loading.py`; `build.py` makes the network of many
 branches; `assigner.py` decides which anchor answers for which object, and `losses.py` what its
 answer costs, both by `boxes.py`; `loop.py` is the training, with `optimiser.py`, `schedule.py`,
-`ema.py` and `checkpoint.py`; `evaluate.py` and `metrics.py` say what came out, `curves.py` draws it.
+`ema.py` and `checkpoint.py`; `evaluate.py` and `metrics.py` say what came out, and `curves.py`
+draws it.
 
 The recipe is that of release 0.4 in its essentials: task-aligned assignment (2108.07755), varifocal
 (2008.13367), GIoU (1902.09630) and distribution focal losses (2006.04388), SGD (or Muon) with

@@ -84,31 +84,15 @@ def train(  # noqa: PLR0913 — the options of a command
         Go on from the last checkpoint in the output folder.
     """
     from pipeline.yolov6.train.recipe import Recipe
-    from workers.train import Options
-    from workers.train import train as train_on
+    from workers import train as training
 
     recipe = Recipe(
-        variant=variant,
-        plain=plain,
-        epochs=epochs,
-        batch=batch,
-        input_size=input_size,
-        optimiser=optimiser,
-        learning_rate=learning_rate,
-        augment=augment,
-        calm_epochs=calm_epochs,
-        precision=precision,
-        seed=seed,
-    )
-    options = Options(
-        data=data,
-        output=output,
-        validate=validate,
-        names=names,
-        device=device,
-        workers=workers,
-        evaluate_every=evaluate_every,
-        half=half,
-        resume=resume,
-    )
-    return train_on(recipe, options)
+        variant=variant, plain=plain, epochs=epochs, batch=batch, input_size=input_size,
+        optimiser=optimiser, learning_rate=learning_rate, augment=augment,
+        calm_epochs=calm_epochs, precision=precision, seed=seed,
+    )  # fmt: skip
+    options = training.Options(
+        data=data, output=output, validate=validate, names=names, device=device, workers=workers,
+        evaluate_every=evaluate_every, half=half, resume=resume,
+    )  # fmt: skip
+    return training.train(recipe, options)

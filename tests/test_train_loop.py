@@ -535,6 +535,27 @@ def test_branches_and_plain_blocks_are_compared(capsys: pytest.CaptureFixture[st
     assert [row.split("|")[1].strip() for row in rows[1:]] == ["three branches", "plain 3x3"]
 
 
+def test_a_training_begins_with_what_another_has_learned(
+    vedette: Vedette, blocks: Path, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    vedette("train", "--data", blocks, "-o", first, *OPTIONS)
+    still = ("--learning-rate", "1e-30")
+
+    outcome = vedette("train", "--data", blocks, "-o", second, *OPTIONS, *still, "--start", first)
+
+    assert outcome.code == 0, outcome.stderr
+    trained, kept = (checkpoint.load(run / "last.safetensors") for run in (first, second))
+    name = "backbone.stem.rbr_dense.conv.weight"
+    torch.testing.assert_close(kept.network[name], trained.average[name])
+    assert kept.recipe != trained.recipe
+
+    other = ("--data", blocks, "-o", tmp_path / "third", *OPTIONS, "--start", first)
+    refused = vedette("train", *other, "--variant", "0.4.x-n")
+    assert refused.code == 2
+    assert "--start: found variant vedette-p, must be 0.4.x-n as here" in refused.stderr
+
+
 def test_a_finished_training_only_writes_its_weights_again(
     vedette: Vedette, blocks: Path, tmp_path: Path
 ) -> None:

@@ -36,6 +36,7 @@ def train(  # noqa: PLR0913 — the options of a command
     workers: Annotated[int, Parameter(validator=cyclopts.validators.Number(gte=0, lte=64))] = 0,
     evaluate_every: Annotated[int, _count] = 1,
     half: Annotated[bool, _flag] = False,
+    start: Path | None = None,
     resume: Annotated[bool, _flag] = False,
 ) -> int:
     """Train a network on labelled pictures, with all its branches, and fold it.
@@ -80,6 +81,8 @@ def train(  # noqa: PLR0913 — the options of a command
         Epochs between two evaluations; the last is always evaluated.
     half
         Store the weights in float16.
+    start
+        Begin with what the training in this folder has learned, of the same variant and classes.
     resume
         Go on from the last checkpoint in the output folder.
     """
@@ -93,6 +96,6 @@ def train(  # noqa: PLR0913 — the options of a command
     )  # fmt: skip
     options = training.Options(
         data=data, output=output, validate=validate, names=names, device=device, workers=workers,
-        evaluate_every=evaluate_every, half=half, resume=resume,
+        evaluate_every=evaluate_every, half=half, start=start, resume=resume,
     )  # fmt: skip
     return training.train(recipe, options)

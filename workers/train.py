@@ -61,12 +61,14 @@ class Options:
     workers: int = 0  # processes that load pictures
     evaluate_every: int = 1  # epochs
     half: bool = False  # float16 in the weights file
+    start: Path | None = None  # the folder of a training to begin with
     resume: bool = False
 
 
 def train(recipe: Recipe, options: Options) -> int:
     """The exit code, 0. Raises ConfigError for what lets nothing start, VedetteError later."""
     from pipeline.runner import plan
+    from pipeline.yolov6.train import checkpoint
     from pipeline.yolov6.train.loop import Training
 
     device = plan(device=options.device, precision=recipe.precision, max_batch=recipe.batch).device
@@ -74,6 +76,8 @@ def train(recipe: Recipe, options: Options) -> int:
     training = Training(recipe, pictures, device=device, workers=options.workers)
     with _hold(options), open_progress(bar=True) as progress:
         history = _resume(training, options)
+        if options.start is not None and not history:
+            training.begin_from(checkpoint.load(options.start / CHECKPOINT))
         for scenes in (pictures, validation):
             draw(scenes, lambda done, of: progress.update(done, of, f"{done:,} of {of:,} drawn"))
         report = _Report(training, options, history, progress)

@@ -129,6 +129,24 @@ class Training:
             },
         )
 
+    def begin_from(self, progress: Progress) -> None:
+        """Begins with what another training has learned: its average, with all branches.
+
+        Raises ConfigError if that is another network, or sees other classes.
+        """
+        for field in ("variant", "plain"):
+            ours, theirs = getattr(self.recipe, field), progress.recipe.get(field)
+            if ours != theirs:
+                raise ConfigError(f"--start: found {field} {theirs}, must be {ours} as here")
+        if tuple(progress.names) != self._names:
+            raise ConfigError("--start: the training there is of other classes")
+        try:
+            for network in (self._network, self._average.network):
+                network.load_state_dict(progress.average)
+        except RuntimeError as error:
+            reason = str(error).partition("\n")[0][:120]
+            raise ConfigError(f"--start: the checkpoint is not of its network: {reason}") from None
+
     def resume(self, progress: Progress) -> None:
         """Goes on from there.
 

@@ -17,9 +17,9 @@ SCENES = {
     "noon": f"synthetic://street?seed=201&time=day&weather=clear&frames={FRAMES}",
     "dark": f"synthetic://avenue?seed=202&time=night&weather=rain&frames={FRAMES}",
 }
-CONFIDENCE = 0.35  # as in the demo
-LEAST_PRECISION = 0.78
-LEAST_RECALL = 0.7
+CONFIDENCE = 0.45  # as in the demo
+LEAST_PRECISION = 0.87
+LEAST_RECALL = 0.77
 
 
 def messages(recording: Path) -> list[DetectionsMessage]:

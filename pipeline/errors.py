@@ -4,7 +4,7 @@
     ├── ConfigError          the file or the call is wrong; nothing has started (exit code 2)
     ├── WeightsError         a weights file is not what it should be (exit code 2 before a run)
     ├── SourceError          a camera or a file cannot be read, or not to its end
-    │   └── SourceRefused    …because of what it is: never retried
+    │   └── SourceRefused    …because of what it is, or of who asks: hardly worth another try
     ├── ChannelClosed        the process at the other end of a socket is gone
     └── SinkUnavailable      the place that results go to does not take them now; try again
         └── …                by cause: `pipeline/sinks/lanes.py`
@@ -45,7 +45,9 @@ class SourceError(VedetteError):
 
 
 class SourceRefused(SourceError):
-    """A source that is refused for what it is: not a video, a playlist, a protocol, a codec."""
+    """A source that is refused for what it is (not a video, a playlist, a protocol, a codec), or
+    that refuses the credentials.
+    """
 
 
 class ChannelClosed(VedetteError):

@@ -62,6 +62,7 @@ class Ended(Message, frozen=True):
     reason: str  # one sentence
     complete: bool  # the source was read to its very end
     fault: str | None  # who is to blame: network, camera, decoder; None for an end as it should be
+    goes_on: bool = False  # it is the session that ends: the camera will have another
 
 
 class Detections(Message, frozen=True):

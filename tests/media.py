@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import socket
+import socketserver
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -145,21 +146,25 @@ _ANSWERS = {
 
 
 @contextmanager
-def rtsp_camera(*, frames: int, then: Callable[[], object] = lambda: None) -> Iterator[str]:
-    """The URL of an H.264 camera that sends `frames`, calls `then`, and closes the connection."""
+def rtsp_camera(
+    *, frames: int, then: Callable[[], object] = lambda: None, connections: int = 1
+) -> Iterator[str]:
+    """The URL of an H.264 camera that sends `frames`, calls `then`, and closes the connection.
+
+    To so many callers one after the other; later ones are kept waiting.
+    """
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
-        try:
-            connection, _ = listener.accept()
-        except OSError:
-            return
-        with connection:
-            if _until_play(connection):
-                sink = _Interleaved(connection)
-                options = {"tune": "zerolatency", "x264-params": "repeat-headers=1"}
-                encode(sink, frames=frames, format="rtp", options=options, rate=10)
-                then()
+        with suppress(OSError):
+            for _ in range(connections):
+                connection, _ = listener.accept()
+                with connection:
+                    if _until_play(connection):
+                        sink = _Interleaved(connection)
+                        options = {"tune": "zerolatency", "x264-params": "repeat-headers=1"}
+                        encode(sink, frames=frames, format="rtp", options=options, rate=10)
+                        then()
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -169,6 +174,27 @@ def rtsp_camera(*, frames: int, then: Callable[[], object] = lambda: None) -> It
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
         thread.join(10)
+
+
+@contextmanager
+def rtsp_door(answer: str) -> Iterator[str]:
+    """The URL of a camera that gives every request the same answer, with its number put in."""
+
+    class Door(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            for line in self.rfile:
+                if line.lower().startswith(b"cseq"):
+                    number = line.split(b":")[1].strip().decode()
+                    self.wfile.write(answer.format(number).encode())
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Door) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"rtsp://user:hunter2@127.0.0.1:{server.server_address[1]}/stream"
+        finally:
+            server.shutdown()
+            thread.join(10)
 
 
 def _until_play(connection: socket.socket) -> bool:

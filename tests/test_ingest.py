@@ -11,7 +11,8 @@ from pipeline.slots import Geometry, Slots
 from pipeline.sources import open_source
 from tests import media
 from workers import control
-from workers.ingest import Link, Session
+from workers.link import Link
+from workers.session import Session
 
 LAP = 30  # frames
 
@@ -28,6 +29,7 @@ def test_a_loop_passes_two_laps_by_and_leaves_out_the_rest(tmp_path: Path) -> No
         url=str(clip),
         live=False,
         loop=True,
+        comes_back=False,
         max_fps=5,
         session="1-ab",
         first_seq=0,

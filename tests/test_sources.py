@@ -27,6 +27,7 @@ from tests.media import (
     noise,
     packets,
     rtsp_camera,
+    rtsp_door,
     web_server,
     without,
 )
@@ -789,6 +790,24 @@ def test_a_camera_that_nobody_answers_for_is_the_networks_fault() -> None:
         _open("rtsp://127.0.0.1:9/x", live=True)
 
     assert failure.value.fault == "network"
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_camera_that_refuses_the_credentials_is_hardly_worth_another_try(status: int) -> None:
+    with (
+        web_server(lambda request: request.send_error(status)) as url,
+        pytest.raises(SourceRefused, match="refuses these credentials"),
+    ):
+        _open(url, live=True)
+
+
+def test_rtsp_refuses_credentials_with_the_same_numbers() -> None:
+    answer = "RTSP/1.0 401 Unauthorized\r\nCSeq: {}\r\nWWW-Authenticate: Basic realm=x\r\n\r\n"
+    with (
+        rtsp_door(answer) as url,
+        pytest.raises(SourceRefused, match=r"rtsp://\*\*\*@127.0.0.1\S+ refuses these credentials"),
+    ):
+        _open(url, live=True)
 
 
 def _motion_jpeg(request: BaseHTTPRequestHandler, pause: float = 0) -> None:

@@ -13,7 +13,7 @@ from pipeline.scenes.address import parse
 from pipeline.sources import open_source
 from tests import runs
 from tests.servers import RedisServer
-from workers.ingest import identify
+from workers.identity import identify
 
 URL = "synthetic://street?seed=3&time=night&frames=6&size=320x192"
 SETTING = Setting(3, place="street", time="night", size=(192, 320))

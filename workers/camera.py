@@ -50,6 +50,7 @@ class CameraRun:
     session: str | None = None  # of a live camera, as its ingest names it
     is_over: bool = False  # that session: its ingest died
     ends: dict[str, Ended] = field(default_factory=dict)  # of sessions: not known to be in Redis
+    trouble: str | None = None  # why it cannot be had now
     suspect: str | None = None  # who died while it worked on this camera's frames
     closing: Closing | None = None
     finished: control.Finished | None = None
@@ -63,6 +64,21 @@ class CameraRun:
     def begin_anew(self) -> None:
         """Somebody who knew the camera is gone: publish is to be asked again."""
         self.asked, self.standing, self.begun, self.began = False, None, False, False
+
+    def connect(self, session: str) -> bool:
+        """A live camera's session begins; whether that is news."""
+        was_lost, self.trouble = self.trouble is not None, None
+        self.session = session
+        return was_lost
+
+    def lose(self, loss: control.Lost) -> bool:
+        """Its connection is gone, or cannot be made; whether that is news."""
+        if loss.ended is not None:
+            self.ends[loss.ended.session] = loss.ended
+            self.totals.begin_session()
+            self.session = None
+        is_news, self.trouble = self.trouble is None, loss.reason
+        return is_news
 
     def lose_ingest(self) -> None:
         """Its process is gone, and of a live camera the session with it."""

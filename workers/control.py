@@ -103,6 +103,7 @@ class IngestCamera(Message, frozen=True):
     url: str
     live: bool
     loop: bool
+    comes_back: bool  # its end is a lost connection: there will be another
     max_fps: float | None
     session: str | None  # None: a live camera's, which ingest names by itself
     first_seq: int  # of a file: where this run began…
@@ -143,6 +144,23 @@ class Connected(Message, frozen=True):
     """From ingest: a live camera's session begins."""
 
     session: str
+
+
+class MayOpen(Message, frozen=True):
+    """From ingest: it would open its camera now. `Connected` or `Lost` say that it has tried."""
+
+
+class Go(Message, frozen=True):
+    """To ingest: open it."""
+
+
+class Lost(Message, frozen=True):
+    """From ingest: a live camera cannot be had now; it is tried again in so many seconds."""
+
+    reason: str
+    fault: str | None
+    seconds: float
+    ended: Ended | None  # the session that ended with it
 
 
 class Opened(Message, frozen=True):
@@ -192,10 +210,10 @@ class Failed(Message, frozen=True):
 
 
 to_worker = decoder(
-    SetUp, Identify, IngestCamera, InferCamera, PublishCamera, Attach, End, Join, Stop
+    SetUp, Identify, Go, IngestCamera, InferCamera, PublishCamera, Attach, End, Join, Stop
 )
 to_supervisor = {  # by role: what a process may say, were it taken over by a hostile stream
-    "ingest": decoder(Up, Identified, Began, Connected, Failed),
+    "ingest": decoder(Up, Identified, Began, MayOpen, Connected, Lost, Failed),
     "infer": decoder(Up, Failed),
     "publish": decoder(Up, Opened, Notice, SessionEnded, Finished, Failed),
 }

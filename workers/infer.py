@@ -56,6 +56,7 @@ class Camera:
     superseded: int = 0  # since the last result
     offered: bool = False  # a live camera has at most one wake-up in the batcher
     ended: Ended | None = None
+    session: str | None = None  # of the last frame that was read
     is_stale: bool = False  # another generation of it is served now
 
     def read(self, out: np.ndarray) -> Ticket | None:
@@ -97,7 +98,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Departure:
-    """A camera that leaves, behind its last frame."""
+    """A camera that leaves, or a session of it that ends, behind its last frame."""
 
     camera: Camera
     ended: Ended
@@ -166,7 +167,11 @@ class Inference:
     def _read(self, camera: Camera, out: np.ndarray) -> Ticket | None:
         camera.offered = False
         try:
-            return camera.read(out)
+            ticket = camera.read(out)
+            if ticket is not None and ticket.frame.session != camera.session:
+                self._hear_ingest(camera)  # of the end of the one before
+                camera.session = ticket.frame.session
+            return ticket
         except ChannelClosed:  # its ingest writes nonsense: whatever it was, it is no camera now
             self._forget(camera)
             return None
@@ -181,11 +186,13 @@ class Inference:
             if camera.slots.sent > camera.slots.taken:  # its last frames come first
                 continue
             assert camera.ended is not None
-            ended = camera.ended
-            dropped = camera.drops_before(ended.session, ended.frames, ended.dropped)
-            ended = msgspec.structs.replace(ended, dropped=dropped)
-            self._in_flight.append(Departure(camera, ended))
+            self._depart(camera, camera.ended)
             self._forget(camera)
+
+    def _depart(self, camera: Camera, ended: Ended) -> None:
+        dropped = camera.drops_before(ended.session, ended.frames, ended.dropped)
+        ended = msgspec.structs.replace(ended, dropped=dropped)
+        self._in_flight.append(Departure(camera, ended))
 
     def _send_results(self) -> None:
         while self._in_flight:
@@ -199,7 +206,8 @@ class Inference:
                         row.camera.slots.count_inferred()
             elif not head.camera.is_stale:
                 self._send(head.ended)
-                head.camera.slots.close()
+                if not head.ended.goes_on:
+                    head.camera.slots.close()
             self._in_flight.popleft()
 
     def _result(self, row: Row, found: Found, batched_ns: int) -> Result:
@@ -266,10 +274,12 @@ class Inference:
             while (message := camera.data.receive()) is not None:
                 if message.generation != camera.settings.generation:
                     continue  # stale: of a worker that is gone
-                if isinstance(message, Ended):
+                if isinstance(message, Ended) and not message.goes_on:
                     camera.ended = message
                     break
-                self._offer(camera)
+                if isinstance(message, Ended):  # ingest has waited until all of it was read
+                    self._depart(camera, message)
+                self._offer(camera)  # also then: a wake-up may have been left out
             else:
                 return
         except ChannelClosed:

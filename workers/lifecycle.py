@@ -21,6 +21,7 @@ from workers.report import Reporter
 from workers.restarts import Restarts
 from workers.supervisor import Died, Event, Said, Signalled, Supervisor, Worker
 from workers.topology import Topology
+from workers.turnstile import Turnstile
 
 DRAIN_SECONDS = 20.0  # from a signal to the end of patience, below Kubernetes' 30
 FAILED_SECONDS = 3.0  # the same after a worker that cannot be started
@@ -61,6 +62,7 @@ class Run:
         self._leaving = False
         self._restarts: dict[tuple[str, str], Restarts] = {}
         self._due: list[tuple[float, str, str]] = []  # when to start which role and name again
+        self._turnstile = Turnstile()
         self._seen_up: set[tuple[str, str]] = set()
         self._topology = Topology(
             plan,
@@ -115,16 +117,6 @@ class Run:
         match message:
             case control.Up():
                 self._welcome(worker, message)
-            case control.Identified():
-                camera = self._topology.camera(worker.name)
-                camera.identified, camera.digest = True, message.digest
-            case control.Began():
-                camera = self._topology.camera(worker.name)
-                if message.generation == camera.generation:
-                    camera.began = True
-                    camera.totals.retire()
-            case control.Connected():
-                self._topology.camera(worker.name).session = message.session
             case control.Opened():
                 self._place(self._topology.camera(message.camera), message)
             case control.Notice():
@@ -133,6 +125,37 @@ class Run:
                 self._topology.camera(message.camera).ends.pop(message.session, None)
             case control.Finished():
                 self._finish(self._topology.camera(message.camera), message)
+            case _:
+                self._hear_ingest(self._topology.camera(worker.name), message)
+
+    def _hear_ingest(self, camera: CameraRun, message: object) -> None:
+        match message:
+            case control.Identified():
+                camera.identified, camera.digest = True, message.digest
+            case control.Began():
+                if message.generation == camera.generation:
+                    camera.began = True
+                    camera.totals.retire()
+            case control.MayOpen():
+                if self._turnstile.enter(camera.config.id):
+                    self._let_open(camera)
+            case control.Connected():
+                self._open_next(camera)
+                if camera.connect(message.session):
+                    self._out.say(f"{camera.config.id} is back")
+            case control.Lost():
+                self._open_next(camera)
+                if camera.lose(message):
+                    self._out.say(_lost(camera, message))
+
+    def _open_next(self, camera: CameraRun) -> None:
+        """This camera has been opened, or cannot be: it is another's turn."""
+        if (name := self._turnstile.leave(camera.config.id)) is not None:
+            self._let_open(self._topology.camera(name))
+
+    def _let_open(self, camera: CameraRun) -> None:
+        if camera.worker is not None:
+            camera.worker.send(control.Go())
 
     def _welcome(self, worker: Worker, message: control.Up) -> None:
         self._seen_up.add((worker.role, worker.name))
@@ -260,6 +283,7 @@ class Run:
         if worker.role == "ingest":
             concerned = [camera for camera in concerned if camera.worker is worker]
             for camera in concerned:
+                self._open_next(camera)
                 camera.lose_ingest()
         elif worker.role == "infer":
             topology.infer, topology.infer_up = None, False
@@ -294,6 +318,10 @@ class Run:
                 self._topology.start_publish()
             elif (camera := self._topology.camera(name)).is_going:
                 self._topology.start_ingest(camera)
+
+
+def _lost(camera: CameraRun, loss: control.Lost) -> str:
+    return f"{camera.config.id}: {loss.reason}; it is tried again in {loss.seconds:.0f} s"
 
 
 def _closed(camera: CameraRun, closing: Closing) -> control.Finished:

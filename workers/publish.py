@@ -146,7 +146,7 @@ class Reader:
                 if isinstance(message, Result):
                     self._take(camera, message)
                 else:
-                    self._end(camera, message)
+                    self._end(camera, message, not message.goes_on)
         except ChannelClosed:  # infer died: the supervisor starts another
             self._leave_infer()
 

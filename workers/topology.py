@@ -22,7 +22,9 @@ import msgspec
 
 from config.schema import Camera
 from pipeline.channel import pair
+from pipeline.messages import Counts, Ended
 from pipeline.slots import Geometry, Slots
+from pipeline.wire import merge_drops
 from workers import control
 from workers.camera import CameraRun, Closing
 from workers.preflight import Plan
@@ -161,8 +163,9 @@ class Topology:
         geometry = Geometry(self._slots_of(camera.config), height, width, camera.config.is_live)
         slots = self._attach(camera, standing, geometry, publish)
         if camera.is_over:
-            self._end_session(camera, standing, publish)
-            standing = msgspec.structs.replace(standing, session=None, accounted=0, dropped={})
+            self._end_session(camera, standing)
+        if camera.ends:
+            standing = self._say_ends(camera, standing, publish)
         camera.begun = True
         memory = (slots.fd, slots.bell)
         ours, theirs = pair()
@@ -178,19 +181,35 @@ class Topology:
         geometry = Geometry(1, *_NO_PIXELS, camera.config.is_live)
         ended = camera.end_of(standing, closing)
         self._attach(camera, standing, geometry, publish)
+        self._say_ends(camera, standing, publish)
         camera.totals.retire()
         if camera.first_seq is not None and not camera.config.is_live:
             camera.totals.cut(standing.accounted - camera.first_seq)
         publish.send(control.End(ended, is_last=True))
 
-    def _end_session(self, camera: CameraRun, standing: control.Opened, publish: Worker) -> None:
+    def _end_session(self, camera: CameraRun, standing: control.Opened) -> None:
         """The end of a live session whose ingest died; another begins."""
-        closing = Closing("its ingest process died", "us")
-        ended = camera.end_of(standing, closing)
+        ended = camera.end_of(standing, Closing("its ingest process died", "us"))
         camera.ends[ended.session] = ended
         camera.totals.begin_session()
         camera.session, camera.is_over = None, False
-        publish.send(control.End(ended, is_last=False))
+
+    def _say_ends(
+        self, camera: CameraRun, standing: control.Opened, publish: Worker
+    ) -> control.Opened:
+        """Has publish say of sessions that they have ended, unless it has; where that leaves it.
+
+        What it has not had by now was lost with some worker.
+        """
+        for ended in camera.ends.values():
+            if ended.session == standing.session:
+                ended = _with_crash(ended, {}, standing.accounted)
+            else:  # publish has nothing of it, or its end
+                ended = _with_crash(ended, ended.dropped, 0)
+            publish.send(control.End(ended, is_last=False))
+        if standing.session not in camera.ends:
+            return standing
+        return msgspec.structs.replace(standing, session=None, accounted=0, dropped={})
 
     def _attach(
         self, camera: CameraRun, standing: control.Opened, geometry: Geometry, publish: Worker
@@ -230,6 +249,7 @@ class Topology:
             url=config.url.get_secret_value(),
             live=config.is_live,
             loop=config.loop,
+            comes_back=config.is_live and config.is_network,
             max_fps=config.max_fps,
             session=None if config.is_live else standing.session,
             first_seq=camera.first_seq,
@@ -245,3 +265,10 @@ class Topology:
         in_flight = self.network.frames
         files = sum(not other.is_live for other in self.plan.config.cameras)
         return max(LIVE_SLOTS, min(2 * in_flight, -(-4 * in_flight // files)))
+
+
+def _with_crash(ended: Ended, dropped: Counts, accounted: int) -> Ended:
+    """The end of a session of which `accounted` frames are known, and `dropped` of the rest."""
+    lost = ended.frames - accounted - sum(dropped.values())
+    dropped = merge_drops(dropped, {"crash": lost}) if lost > 0 else dropped
+    return msgspec.structs.replace(ended, dropped=dropped)

@@ -222,7 +222,8 @@ class Writer:
         camera.ended = work.ended or camera.ended
         self._busy[name] = camera
         if isinstance(work.message, CameraMessage):
-            camera.standing = Standing()
+            if camera.standing.session == work.message.session:
+                camera.standing = Standing()
             camera.ending.add(work.message.session)
             if work.message.session in camera.said:
                 return  # an earlier publisher has done so, and could not tell

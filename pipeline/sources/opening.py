@@ -20,6 +20,7 @@ _ANSWERS = (  # what only somebody who is there can cause
     av.error.InvalidDataError,
     UnicodeError,
 )
+_REFUSALS = (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError)  # RTSP's as well
 _SAME = 0.001  # two rates that differ by less are the same one, measured twice
 
 
@@ -102,6 +103,8 @@ def _open_failure(admission: Admission, error: Exception, waited: float) -> Sour
     answered = isinstance(error, _ANSWERS)
     if not admission.network and not isinstance(error, OSError):
         return SourceRefused(f"{admission.shown} is damaged or not {admission.format}: {text}")
+    if admission.network and isinstance(error, _REFUSALS):
+        return SourceRefused(f"{admission.shown} refuses these credentials: {text}")
     if waited >= READ_SECONDS:  # what FFmpeg says of a silent peer is often beside the point
         text, answered = f"no answer within {waited:.0f} s", False
     fault = "camera" if answered or not admission.network else "network"

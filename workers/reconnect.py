@@ -1,0 +1,53 @@
+"""A camera on the network: one session after another, and between them what `Retries` says."""
+
+from __future__ import annotations
+
+import time
+
+from pipeline.errors import SourceError, SourceRefused
+from pipeline.sources import open_source
+from workers import control
+from workers.link import Link
+from workers.retries import Retries
+from workers.session import Session
+
+
+def reconnect(link: Link) -> None:
+    """A camera on the network, one session after another, until a stop."""
+    retries, session = Retries(), None
+    while link.ask_to_open():
+        loss, session = watch(link, retries, session)
+        if loss is not None:
+            link.tell(loss)
+            until = time.monotonic() + loss.seconds
+            while not link.stopped and (left := until - time.monotonic()) > 0:
+                link.hear(max(1, round(left * 1000)))
+    # Once more where it has ended already: publish says it once, and that nothing comes behind it.
+    (session or Session(link)).end("stopped", complete=False, fault=None)
+
+
+def watch(
+    link: Link, retries: Retries, session: Session | None
+) -> tuple[control.Lost | None, Session | None]:
+    """One connection: how it was lost, or None for a stop; and the last session there was."""
+    camera, now, refused = link.camera, None, False
+    try:
+        with open_source(camera.url, live=True, loop=False) as source:
+            for picture in source:
+                now = now or Session(link)
+                now.take(picture)
+                retries.see(time.monotonic())
+                if link.stopped:
+                    return None, now
+        reason, fault = source.reason, source.fault
+    except SourceError as error:
+        reason, fault, refused = str(error), error.fault, isinstance(error, SourceRefused)
+    if link.stopped:
+        return None, now or session
+    ended = None
+    if now is not None:
+        link.leave_nothing()
+        ended = now.end(reason, complete=False, fault=fault, goes_on=True)
+        link.slots.continue_session(0)
+    seconds = retries.wait(refused=refused)
+    return control.Lost(reason, fault, seconds, ended), now or session

@@ -163,6 +163,20 @@ def ended_message(ended: Ended, *, since: float, last_id: str | None) -> CameraM
     )
 
 
+def state_message(
+    camera: str, state: str, *, since: float, reason: str, fault: str | None
+) -> CameraMessage:
+    """The event of a change that is no end."""
+    return CameraMessage(
+        schema="vedette.camera/1",
+        camera=camera,
+        state=cast(Any, state),
+        since=round(since, 6),
+        reason=reason,
+        fault=cast(Any, fault),
+    )
+
+
 def to_json(message: DetectionsMessage | CameraMessage) -> bytes:
     """The `data` field of an entry: one JSON object, UTF-8."""
     return _encoder.encode(message)

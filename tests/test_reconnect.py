@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ FRAMES = 12
 
 def accounted_sessions(url: str) -> tuple[list[dict[str, Any]], set[str]]:
     """The ends of all sessions, in each of which every frame is accounted for; why some dropped."""
-    ends = [entry.data for entry in runs.entries(url, "gate", "events")]
+    ends = ends_of(url)
     published = defaultdict(list)
     for entry in runs.entries(url, "gate"):
         published[entry.data["session"]].append(entry.data)
@@ -42,10 +44,8 @@ def test_each_connection_of_a_camera_is_a_session_of_its_own(
             tmp_path, [{"id": "gate", "url": url}], weights=lite_s, redis_url=redis_server.url
         )
         with runs.running(tmp_path, file) as run:
-            runs.eventually(lambda: run.said.count("gate is back") == 2, within=60)
-            runs.eventually(
-                lambda: len(runs.entries(redis_server.url, "gate", "events")) == 3, within=60
-            )
+            runs.eventually(lambda: run.said.count("gate: it is back") == 2, within=60)
+            runs.eventually(lambda: len(ends_of(redis_server.url)) == 3, within=60)
             run.process.send_signal(signal.SIGTERM)
             assert run.process.wait(25) == 0, run.said
 
@@ -56,6 +56,14 @@ def test_each_connection_of_a_camera_is_a_session_of_its_own(
     last = runs.LastLine.of(run.said)
     assert last.published + sum(last.dropped.values()) == 3 * FRAMES
     assert "hunter2" not in run.said
+    told = states_of(redis_server.url, "gate")
+    assert told[0] in ("connecting", "live")
+    assert [state for state in told if state != "connecting"][:4] == [
+        "live",
+        "ended",
+        "backoff",
+        "live",
+    ]
 
 
 def test_a_camera_that_is_away_at_the_start_keeps_nobody_waiting(
@@ -67,16 +75,16 @@ def test_a_camera_that_is_away_at_the_start_keeps_nobody_waiting(
     file = runs.write_config(tmp_path, cameras, weights=lite_s, redis_url=redis_server.url)
 
     with runs.running(tmp_path, file) as run:
-        runs.eventually(
-            lambda: len(runs.entries(redis_server.url, "yard", "events")) == 1, within=60
-        )
+        runs.eventually(lambda: len(ends_of(redis_server.url, "yard")) == 1, within=60)
         assert run.process.poll() is None
         run.process.send_signal(signal.SIGTERM)
         assert run.process.wait(25) == 0, run.said
 
     assert "away: rtsp://***@127.0.0.1" in run.said
     assert "it is tried again in" in run.said
-    (end,) = (entry.data for entry in runs.entries(redis_server.url, "away", "events"))
+    (end,) = ends_of(redis_server.url, "away")
+    assert states_of(redis_server.url, "away") == ["connecting", "backoff", "ended"]
+    assert states_of(redis_server.url, "yard") == ["ended"]
     assert (end["frames"], end["reason"]) == (0, "stopped")
 
 
@@ -90,9 +98,9 @@ def test_every_session_ends_once_whoever_dies_meanwhile(
         )
         with runs.running(tmp_path, file) as run:
             for already in (1, 2):
-                runs.eventually(lambda a=already: ends_of(redis_server.url) >= a, within=60)
+                runs.eventually(lambda a=already: len(ends_of(redis_server.url)) >= a, within=60)
                 os.kill(runs.workers_of(run)[role], signal.SIGKILL)
-            runs.eventually(lambda: ends_of(redis_server.url) >= 5, within=90)
+            runs.eventually(lambda: len(ends_of(redis_server.url)) >= 5, within=90)
             run.process.send_signal(signal.SIGTERM)
             assert run.process.wait(25) == 0, run.said
 
@@ -102,5 +110,37 @@ def test_every_session_ends_once_whoever_dies_meanwhile(
     assert last.published + sum(last.dropped.values()) == sum(end["frames"] for end in ends)
 
 
-def ends_of(url: str) -> int:
-    return len(runs.entries(url, "gate", "events"))
+@pytest.mark.slow
+def test_a_process_that_hangs_is_killed_and_its_camera_connected_again(
+    tmp_path: Path, lite_s: Path, redis_server: RedisServer
+) -> None:
+    hold = threading.Event()
+    with media.rtsp_camera(frames=FRAMES, connections=2, then=hold.wait) as url:
+        file = runs.write_config(
+            tmp_path, [{"id": "gate", "url": url}], weights=lite_s, redis_url=redis_server.url
+        )
+        with runs.running(tmp_path, file) as run:
+            runs.eventually(lambda: runs.length(redis_server.url, "gate") > 0, within=60)
+            stopped = runs.workers_of(run)["ingest:gate"]
+            os.kill(stopped, signal.SIGSTOP)
+            began = time.monotonic()
+            runs.eventually(lambda: "stalled" in states_of(redis_server.url, "gate"), within=10)
+            runs.eventually(lambda: not runs.is_running(stopped), within=25)
+            assert time.monotonic() - began < 25
+            hold.set()
+            runs.eventually(lambda: len(ends_of(redis_server.url)) >= 2, within=60)
+            run.process.send_signal(signal.SIGTERM)
+            assert run.process.wait(25) == 0, run.said
+
+    ends, _ = accounted_sessions(redis_server.url)
+    assert (ends[0]["fault"], ends[0]["reason"]) == ("camera", "no picture for 20 s")
+    assert "gate: no picture for 20 s: its process is killed" in run.said
+
+
+def ends_of(url: str, camera: str = "gate") -> list[dict[str, Any]]:
+    events = [entry.data for entry in runs.entries(url, camera, "events")]
+    return [event for event in events if event["state"] == "ended"]
+
+
+def states_of(url: str, camera: str) -> list[str]:
+    return [entry.data["state"] for entry in runs.entries(url, camera, "events")]

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from dataclasses import dataclass, field
 
 from config.schema import Camera
+from pipeline import sight
 from pipeline.messages import Ended
 from pipeline.slots import EntryId
-from workers import control
+from workers import control, life
+from workers.life import Life
 from workers.preflight import Plan
 from workers.supervisor import Worker
 from workers.totals import Totals
 
+_LOOKS = {
+    life.LIVE: "its pictures arrive",
+    life.FROZEN: f"its picture has not changed for {sight.SECONDS:.0f} s",
+    life.DARK: f"its picture has been black for {sight.SECONDS:.0f} s",
+    life.STALLED: f"no picture has come for {life.STALLED_SECONDS:.0f} s",
+}
 PATIENCE = 5  # times that a worker may die at the same frame of a file
 
 
@@ -50,7 +59,9 @@ class CameraRun:
     session: str | None = None  # of a live camera, as its ingest names it
     is_over: bool = False  # that session: its ingest died
     ends: dict[str, Ended] = field(default_factory=dict)  # of sessions: not known to be in Redis
-    trouble: str | None = None  # why it cannot be had now
+    life: Life | None = None  # of a camera on the network
+    opening: bool = False  # it was allowed to open its camera, and has not answered yet
+    hung: str | None = None  # why its ingest was killed
     suspect: str | None = None  # who died while it worked on this camera's frames
     closing: Closing | None = None
     finished: control.Finished | None = None
@@ -65,32 +76,86 @@ class CameraRun:
         """Somebody who knew the camera is gone: publish is to be asked again."""
         self.asked, self.standing, self.begun, self.began = False, None, False, False
 
-    def connect(self, session: str) -> bool:
-        """A live camera's session begins; whether that is news."""
-        was_lost, self.trouble = self.trouble is not None, None
-        self.session = session
-        return was_lost
+    def hear(self, message: object) -> str | None:
+        """Something that its ingest says; what of it is news to a person."""
+        match message:
+            case control.Identified():
+                self.identified, self.digest = True, message.digest
+            case control.Began(generation=generation) if generation == self.generation:
+                self.began = True
+                self.totals.retire()
+            case control.Connected():
+                return self._connect(message.session)
+            case control.Lost():
+                return self._lose(message)
+            case control.Looks():
+                return self._look(message.state)
+        return None
 
-    def lose(self, loss: control.Lost) -> bool:
-        """Its connection is gone, or cannot be made; whether that is news."""
+    def _connect(self, session: str) -> str | None:
+        self.session, self.opening = session, False
+        was_away = self.life is not None and self.life.state.name != life.CONNECTING
+        self._look(life.LIVE)
+        return "it is back" if was_away else None
+
+    def _lose(self, loss: control.Lost) -> str | None:
+        """Its connection is gone, or cannot be made."""
+        self.opening = False
         if loss.ended is not None:
             self.ends[loss.ended.session] = loss.ended
             self.totals.begin_session()
             self.session = None
-        is_news, self.trouble = self.trouble is None, loss.reason
-        return is_news
+        state = life.REFUSED if loss.refused else life.BACKOFF
+        if self.life is None or not self.life.become(state, loss.reason, time.time(), loss.fault):
+            return None
+        return f"{loss.reason}; it is tried again in {loss.seconds:.0f} s"
+
+    def _look(self, state: str) -> str | None:
+        """What its pictures are like."""
+        if self.life is None or not self.life.become(state, _LOOKS[state], time.time()):
+            return None
+        return _LOOKS[state]
+
+    def watch(self, at: float) -> str | None:
+        """Whether it stands still, at `at`, monotonic seconds; why its process is to be killed."""
+        if self.life is None or self.worker is None or not self.began:
+            return None
+        waiting = self.session is None and not self.opening
+        place = self.session, self.opening, self.totals.known
+        still = self.life.watch(place, at, opening=self.opening, waiting=waiting)
+        if still >= life.DEAD_SECONDS:
+            return f"no picture for {life.DEAD_SECONDS:.0f} s" if self.session else "it hangs"
+        if self.session is not None and still >= life.STALLED_SECONDS:
+            self._look(life.STALLED)
+        elif self.session is not None and self.life.state.name == life.STALLED:
+            self._look(life.LIVE)
+        return None
 
     def lose_ingest(self) -> None:
         """Its process is gone, and of a live camera the session with it."""
         self.worker = None
-        self.is_over = self.session is not None
+        self.is_over, self.opening = self.session is not None, False
+        if self.life is not None and self.is_over:
+            self.life.become(life.BACKOFF, self.death.reason, time.time(), self.death.fault)
         if self.began:
             self.suspect = "its decoder"
         self.begin_anew()
 
+    @property
+    def death(self) -> Closing:
+        """Why its session ended with its ingest."""
+        if self.hung is not None:
+            return Closing(self.hung, "camera")
+        return Closing("its ingest process died", "us")
+
     def lose_infer(self) -> None:
         if self.began and self.totals.in_batches:
             self.suspect = "the network"
+        self.begin_anew()
+
+    def lose_publish(self) -> None:
+        if self.life is not None:
+            self.life.forget()
         self.begin_anew()
 
     def is_stuck_at(self, frame: int) -> bool:

@@ -16,6 +16,7 @@ from cyclopts import Parameter
 from config.errors import ConfigMistakes
 from pipeline.errors import ConfigError, VedetteError, WeightsError
 from workers.cli_demo import demo
+from workers.cli_status import status
 from workers.cli_train import train
 
 app = cyclopts.App(
@@ -28,6 +29,7 @@ app = cyclopts.App(
 weights_app = cyclopts.App(name="weights", help="Get, convert and look at weights files.")
 app.command(weights_app)
 app.command(demo)
+app.command(status)
 app.command(train)
 
 # The extra that a module comes with.

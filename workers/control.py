@@ -160,7 +160,24 @@ class Lost(Message, frozen=True):
     reason: str
     fault: str | None
     seconds: float
+    refused: bool  # the credentials, or what it is: it is asked seldom
     ended: Ended | None  # the session that ended with it
+
+
+class Looks(Message, frozen=True):
+    """From ingest: what a live camera's pictures are like from now on: live, frozen or dark."""
+
+    state: str
+
+
+class State(Message, frozen=True):
+    """To publish: what a camera on the network is like from now on, for its events."""
+
+    camera: str
+    state: str
+    since: float  # seconds since 1970
+    reason: str
+    fault: str | None
 
 
 class Opened(Message, frozen=True):
@@ -210,10 +227,10 @@ class Failed(Message, frozen=True):
 
 
 to_worker = decoder(
-    SetUp, Identify, Go, IngestCamera, InferCamera, PublishCamera, Attach, End, Join, Stop
+    SetUp, Identify, Go, IngestCamera, InferCamera, PublishCamera, Attach, End, State, Join, Stop
 )
 to_supervisor = {  # by role: what a process may say, were it taken over by a hostile stream
-    "ingest": decoder(Up, Identified, Began, MayOpen, Connected, Lost, Failed),
+    "ingest": decoder(Up, Identified, Began, MayOpen, Connected, Lost, Looks, Failed),
     "infer": decoder(Up, Failed),
     "publish": decoder(Up, Opened, Notice, SessionEnded, Finished, Failed),
 }

@@ -44,6 +44,7 @@ def read(link: Link) -> None:
     """
     link.is_new = False
     camera, session = link.camera, Session(link)
+    session.announce()
     reason, complete, fault = "stopped", False, None
     try:
         with open_source(camera.url, live=camera.live, loop=camera.loop) as source:

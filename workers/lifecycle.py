@@ -84,6 +84,7 @@ class Run:
             self._start_what_is_due()
             for camera in self._unfinished():
                 self._topology.advance(camera)
+                self._watch(camera)
             self._out.update(self.cameras)
             if (news := self._options.tend()) is not None:
                 self._out.say(news)
@@ -130,23 +131,22 @@ class Run:
 
     def _hear_ingest(self, camera: CameraRun, message: object) -> None:
         match message:
-            case control.Identified():
-                camera.identified, camera.digest = True, message.digest
-            case control.Began():
-                if message.generation == camera.generation:
-                    camera.began = True
-                    camera.totals.retire()
             case control.MayOpen():
                 if self._turnstile.enter(camera.config.id):
                     self._let_open(camera)
-            case control.Connected():
+            case control.Connected() | control.Lost():
                 self._open_next(camera)
-                if camera.connect(message.session):
-                    self._out.say(f"{camera.config.id} is back")
-            case control.Lost():
-                self._open_next(camera)
-                if camera.lose(message):
-                    self._out.say(_lost(camera, message))
+        if (news := camera.hear(message)) is not None:
+            self._out.say(f"{camera.config.id}: {news}")
+
+    def _watch(self, camera: CameraRun) -> None:
+        """Kills an ingest that hangs: it is started again, as after any death."""
+        if self._stopping or (why := camera.watch(time.monotonic())) is None:
+            return
+        assert camera.worker is not None
+        self._out.say(f"{camera.config.id}: {why}: its process is killed")
+        camera.hung = why
+        camera.worker.process.kill()
 
     def _open_next(self, camera: CameraRun) -> None:
         """This camera has been opened, or cannot be: it is another's turn."""
@@ -155,6 +155,7 @@ class Run:
 
     def _let_open(self, camera: CameraRun) -> None:
         if camera.worker is not None:
+            camera.opening = True
             camera.worker.send(control.Go())
 
     def _welcome(self, worker: Worker, message: control.Up) -> None:
@@ -292,7 +293,7 @@ class Run:
         else:
             topology.publish, why = None, Closing("stopped")
             for camera in concerned:
-                camera.begin_anew()
+                camera.lose_publish()
         if self._stopping:
             for camera in concerned:
                 self._close(camera, why)
@@ -318,10 +319,6 @@ class Run:
                 self._topology.start_publish()
             elif (camera := self._topology.camera(name)).is_going:
                 self._topology.start_ingest(camera)
-
-
-def _lost(camera: CameraRun, loss: control.Lost) -> str:
-    return f"{camera.config.id}: {loss.reason}; it is tried again in {loss.seconds:.0f} s"
 
 
 def _closed(camera: CameraRun, closing: Closing) -> control.Finished:

@@ -19,7 +19,7 @@ from pipeline.sinks.lease import Owner
 from pipeline.sinks.redis import RedisSink
 from pipeline.sinks.spool import Spool
 from pipeline.slots import Slots
-from pipeline.wire import Model, detections_message, ended_message
+from pipeline.wire import Model, detections_message, ended_message, state_message
 from workers import control
 from workers.waiting import receive
 from workers.writer import Move, Open, Take, Writer
@@ -102,6 +102,8 @@ class Reader:
                 self._open(message)
             case control.Attach():
                 self._attach(message, descriptors)
+            case control.State():
+                self._say(message)
             case control.End():
                 self._end(self._cameras[message.ended.camera], message.ended, message.is_last)
 
@@ -163,6 +165,12 @@ class Reader:
         if is_last:
             camera.has_ended = True
             self._stop_receiving(camera)
+
+    def _say(self, state: control.State) -> None:
+        event = state_message(
+            state.camera, state.state, since=state.since, reason=state.reason, fault=state.fault
+        )
+        self._writer.put(Take(state.camera, event))
 
     def _stop_receiving(self, camera: Camera) -> None:
         if camera.slots is not None:

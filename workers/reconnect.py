@@ -34,7 +34,7 @@ def watch(
     try:
         with open_source(camera.url, live=True, loop=False) as source:
             for picture in source:
-                now = now or Session(link)
+                now = now or _begin(link)
                 now.take(picture)
                 retries.see(time.monotonic())
                 if link.stopped:
@@ -50,4 +50,10 @@ def watch(
         ended = now.end(reason, complete=False, fault=fault, goes_on=True)
         link.slots.continue_session(0)
     seconds = retries.wait(refused=refused)
-    return control.Lost(reason, fault, seconds, ended), now or session
+    return control.Lost(reason, fault, seconds, refused, ended), now or session
+
+
+def _begin(link: Link) -> Session:
+    session = Session(link)
+    session.announce()
+    return session

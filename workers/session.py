@@ -9,9 +9,13 @@ import secrets
 import time
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.errors import SourceError
 from pipeline.letterbox import Letterbox
 from pipeline.messages import Counts, Ended, Frame, Ticket
+from pipeline.sight import Sight
 from pipeline.sources import Picture
 from pipeline.thinning import Rate, StreamClock
 from workers import control
@@ -46,9 +50,13 @@ class Session:
         self._clock = StreamClock(camera.started_at)
         self._rate = Rate(camera.max_fps)
         self._lap: Lap | None = None  # the last one that was passed by
+        self._sight = Sight()
         self._segments = 0  # of the laps that were left out
-        if camera.live:
-            link.tell(control.Connected(self.name))
+
+    def announce(self) -> None:
+        """To the supervisor, before a live camera's first frame is counted."""
+        if self._link.camera.live:
+            self._link.tell(control.Connected(self.name))
 
     def take(self, picture: Picture) -> None:
         """Waits until the picture is due and may be sent, then sends it; or drops it, counted."""
@@ -150,19 +158,25 @@ class Session:
     def _send(self, picture: Picture, seq: int, captured_at: float) -> None:
         started_ns = time.monotonic_ns()
         try:
-            self._write(picture)
+            pixels = self._write(picture)
         except SourceError:  # this one picture; its slot stays as if nothing had come
             self.undecodable += 1
             self._drop("undecodable")
             return
         written_ns = time.monotonic_ns()
+        self._look(pixels, written_ns / 1e9)
         decode_ns = picture.decode_ns + written_ns - started_ns
         ticket = Ticket(
             self._frame(picture, seq, captured_at), decode_ns, written_ns, self._dropped
         )
         self._link.wake(self._link.slots.commit(ticket))
 
-    def _write(self, picture: Picture) -> None:
+    def _look(self, pixels: NDArray[np.uint8], at: float) -> None:
+        """Notices that a camera on the network shows nothing, or nothing new."""
+        if self._link.camera.comes_back and self._sight.see(pixels, at):
+            self._link.tell(control.Looks(self._sight.state))
+
+    def _write(self, picture: Picture) -> NDArray[np.uint8]:
         slots = self._link.slots
         pixels, geometry = slots.begin(), slots.geometry
         box = Letterbox.of(picture.width, picture.height, (geometry.height, geometry.width))
@@ -170,7 +184,9 @@ class Session:
         if self._painted.get(slot) != box:  # the border is painted once
             box.paint(pixels)
             self._painted[slot] = box
-        picture.write(pixels[box.region])
+        region: NDArray[np.uint8] = pixels[box.region]
+        picture.write(region)
+        return region
 
     def _captured_at(self, picture: Picture) -> float:
         if self._link.camera.live:

@@ -27,6 +27,7 @@ from pipeline.slots import Geometry, Slots
 from pipeline.wire import merge_drops
 from workers import control
 from workers.camera import CameraRun, Closing
+from workers.life import Life
 from workers.preflight import Plan
 from workers.supervisor import Supervisor, Worker
 from workers.totals import Totals
@@ -106,6 +107,8 @@ class Topology:
         unlike_any_job = config.is_live or config.loop
         totals = Totals(live=config.is_live)
         camera = CameraRun(config, None, totals, identified=unlike_any_job)
+        if _comes_back(config):
+            camera.life = Life(time.time())
         self.start_ingest(camera)
         return camera
 
@@ -124,6 +127,7 @@ class Topology:
         """Takes a camera one step further, where it can go one."""
         if self.publish is None or self.network is None or not camera.identified:
             return
+        self._tell(camera, self.publish)
         if camera.closing is not None and camera.worker is not None:
             return  # until ingest has left it alone
         if not camera.asked:
@@ -134,6 +138,15 @@ class Topology:
             self._close(camera, camera.standing, camera.closing, self.publish)
         elif self.infer is not None and self.infer_up and camera.worker is not None:
             self._begin(camera, camera.standing, (self.publish, self.infer, camera.worker))
+
+    def _tell(self, camera: CameraRun, publish: Worker) -> None:
+        """Has publish say what the camera is like, behind the ends of its sessions."""
+        if camera.life is None or camera.standing is None or camera.ends:
+            return
+        if (state := camera.life.news()) is not None:
+            publish.send(
+                control.State(camera.config.id, state.name, state.since, state.reason, state.fault)
+            )
 
     def _ask(self, camera: CameraRun, publish: Worker, precision: str) -> None:
         camera.asked = True
@@ -189,8 +202,8 @@ class Topology:
 
     def _end_session(self, camera: CameraRun, standing: control.Opened) -> None:
         """The end of a live session whose ingest died; another begins."""
-        ended = camera.end_of(standing, Closing("its ingest process died", "us"))
-        camera.ends[ended.session] = ended
+        ended = camera.end_of(standing, camera.death)
+        camera.ends[ended.session], camera.hung = ended, None
         camera.totals.begin_session()
         camera.session, camera.is_over = None, False
 
@@ -249,7 +262,7 @@ class Topology:
             url=config.url.get_secret_value(),
             live=config.is_live,
             loop=config.loop,
-            comes_back=config.is_live and config.is_network,
+            comes_back=_comes_back(config),
             max_fps=config.max_fps,
             session=None if config.is_live else standing.session,
             first_seq=camera.first_seq,
@@ -265,6 +278,11 @@ class Topology:
         in_flight = self.network.frames
         files = sum(not other.is_live for other in self.plan.config.cameras)
         return max(LIVE_SLOTS, min(2 * in_flight, -(-4 * in_flight // files)))
+
+
+def _comes_back(camera: Camera) -> bool:
+    """Whether its end is a lost connection."""
+    return camera.is_live and camera.is_network
 
 
 def _with_crash(ended: Ended, dropped: Counts, accounted: int) -> Ended:

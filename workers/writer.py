@@ -221,18 +221,22 @@ class Writer:
             return
         camera.ended = work.ended or camera.ended
         self._busy[name] = camera
-        if isinstance(work.message, CameraMessage):
-            if camera.standing.session == work.message.session:
-                camera.standing = Standing()
-            camera.ending.add(work.message.session)
-            if work.message.session in camera.said:
-                return  # an earlier publisher has done so, and could not tell
-            camera.said.add(work.message.session)
-        else:
+        if isinstance(work.message, DetectionsMessage):
             self._advance(camera, work.message)
+        elif work.message.state == "ended" and not self._may_end(camera, work.message.session):
+            return  # an earlier publisher has said so, and could not tell
         shed = camera.stream.window.append(work.message)
         if shed and camera.slots is not None:
             camera.slots.count_publish_drop("window", shed)
+
+    def _may_end(self, camera: Camera, session: str | None) -> bool:
+        """Whether a session's end is to be said, which is once."""
+        if camera.standing.session == session:
+            camera.standing = Standing()
+        camera.ending.add(session)
+        is_new = session not in camera.said
+        camera.said.add(session)
+        return is_new
 
     def _advance(self, camera: Camera, message: DetectionsMessage) -> None:
         before = camera.standing

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from workers.life import BACKOFF, CONNECTING, DEAD_SECONDS, LIVE, OPENING_SECONDS, Life
+
+
+def test_a_change_is_told_once() -> None:
+    life = Life(100.0)
+
+    first, again = life.news(), life.news()
+    life.become(LIVE, "its pictures arrive", 101.0)
+    life.become(LIVE, "for another reason", 102.0)
+    second = life.news()
+
+    assert first is not None
+    assert second is not None
+    assert (first.name, first.since, again) == (CONNECTING, 100.0, None)
+    assert (second.name, second.since, second.reason) == (LIVE, 101.0, "its pictures arrive")
+    assert life.news() is None
+
+
+def test_only_the_last_of_several_changes_is_told() -> None:
+    life = Life(0.0)
+    life.become(LIVE, "a", 1.0)
+    life.become(BACKOFF, "b", 2.0, "network")
+
+    told = life.news()
+
+    assert told is not None
+    assert (told.name, told.fault) == (BACKOFF, "network")
+    assert life.news() is None
+
+
+def test_who_is_new_is_told_again() -> None:
+    life = Life(0.0)
+    life.news()
+    life.forget()
+
+    assert life.news() is not None
+
+
+def test_time_counts_from_the_last_picture() -> None:
+    life = Life(0.0)
+    look = lambda place, at: life.watch(place, at, opening=False, waiting=False)  # noqa: E731
+
+    assert [look(1, 0.0), look(1, 3.0), look(2, 4.0), look(2, 9.0)] == [0.0, 3.0, 0.0, 5.0]
+
+
+def test_who_waits_rightly_is_not_late() -> None:
+    life = Life(0.0)
+    life.watch(1, 0.0, opening=False, waiting=False)
+    life.watch(1, 50.0, opening=False, waiting=True)
+
+    assert life.watch(1, 51.0, opening=False, waiting=False) == 1.0
+
+
+def test_opening_takes_longer() -> None:
+    life = Life(0.0)
+    life.watch(None, 0.0, opening=True, waiting=False)
+
+    assert life.watch(None, OPENING_SECONDS, opening=True, waiting=False) == DEAD_SECONDS

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import redis
+
+from pipeline.consume.latest import Latest, latest
+from pipeline.errors import SinkUnavailable
+from pipeline.wire import CameraMessage, DetectionsMessage, state_message, to_json
+from tests import published, runs
+from tests.servers import RedisServer, free_port
+from workers.status import row_of
+
+NOW = 1_000_000.0
+
+
+def frame_of(at: float, session: str = "1-a") -> DetectionsMessage:
+    return msgspec.structs.replace(published.frame(3), session=session, captured_at=at)
+
+
+def event(state: str, session: str | None = None, fault: str | None = None) -> CameraMessage:
+    told = state_message("gate", state, since=NOW - 60, reason="a reason", fault=fault)
+    return msgspec.structs.replace(told, session=session)
+
+
+def state_of(frame: DetectionsMessage | None, event: CameraMessage | None) -> str:
+    return row_of(Latest("gate", 7, frame, event), NOW).state
+
+
+@pytest.mark.parametrize("state", ["connecting", "live", "backoff", "refused", "frozen", "dark"])
+def test_a_camera_is_what_its_last_event_says(state: str) -> None:
+    row = row_of(Latest("gate", 7, frame_of(NOW - 1), event(state, fault="network")), NOW)
+
+    assert (row.state, row.since, row.fault) == (state, NOW - 60, "network")
+    assert row.frame_age == pytest.approx(1.0)
+
+
+def test_without_an_event_the_frames_say_it() -> None:
+    assert state_of(frame_of(NOW - 1), None) == "live"
+    assert state_of(frame_of(NOW - 100), None) == "quiet"
+    assert state_of(None, None) == "quiet"
+
+
+def test_a_session_behind_one_that_ended_goes_on() -> None:
+    assert state_of(frame_of(NOW - 1, "2-b"), event("ended", "1-a")) == "live"
+    assert state_of(frame_of(NOW - 1, "1-a"), event("ended", "1-a")) == "ended"
+
+
+def put(url: str, camera: str, kind: str, message: Any) -> None:
+    with redis.Redis.from_url(url) as client:
+        fields = {"schema": message.schema, "data": to_json(message)}
+        client.xadd(f"vedette:{{{camera}}}:{kind}", fields)
+
+
+def test_the_sick_come_first_and_make_the_exit_code(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    put(redis_server.url, "attic", "events", event("live"))
+    put(redis_server.url, "yard", "events", event("backoff", fault="network"))
+
+    table = runs.vedette(tmp_path, "status", "--redis", redis_server.url)
+    lines = runs.vedette(tmp_path, "status", "--redis", redis_server.url, "--json")
+
+    assert table.returncode == lines.returncode == 1
+    header, first, second = table.stdout.splitlines()
+    assert header.split()[:3] == ["camera", "state", "for"]
+    assert first.split()[:2] == ["yard", "backoff"]
+    assert first.endswith("a reason (at fault: network)")
+    assert second.split()[:2] == ["attic", "live"]
+    assert [json.loads(line)["camera"] for line in lines.stdout.splitlines()] == ["yard", "attic"]
+
+
+def test_all_well_is_zero(tmp_path: Path, redis_server: RedisServer) -> None:
+    put(redis_server.url, "attic", "events", event("live"))
+
+    assert runs.vedette(tmp_path, "status", "--redis", redis_server.url).returncode == 0
+
+
+def test_what_cannot_be_read_is_as_if_it_were_not_there(redis_server: RedisServer) -> None:
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.xadd("vedette:{gate}:events", {"data": b"nonsense"})
+
+    assert latest(redis_server.url, prefix="vedette", cameras=None) == [
+        Latest("gate", 0, None, None)
+    ]
+
+
+def test_a_redis_that_is_away_is_one_sentence() -> None:
+    with pytest.raises(SinkUnavailable, match=r"127\.0\.0\.1"):
+        latest(f"redis://127.0.0.1:{free_port()}", prefix="vedette", cameras=None)

@@ -1,0 +1,65 @@
+"""What a camera on the network is like now, and what of that its consumers have been told.
+
+    connecting ──▶ live ⇄ frozen, dark, stalled
+        ▲            │
+        └── backoff, refused
+
+`ended` is said of each session behind its last frame, by whoever publishes that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CONNECTING, LIVE, STALLED = "connecting", "live", "stalled"
+FROZEN, DARK = "frozen", "dark"
+BACKOFF, REFUSED = "backoff", "refused"
+
+STALLED_SECONDS = 5.0  # without a picture
+DEAD_SECONDS = 20.0  # the same: longer than a source waits for its camera, so its process hangs
+OPENING_SECONDS = 45.0  # likewise, until its first picture
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """One state; `since` in seconds since 1970, `fault` as in the messages."""
+
+    name: str
+    since: float
+    reason: str
+    fault: str | None = None
+
+
+class Life:
+    """One camera's. Decides from times handed in: `now` of 1970, `at` monotonic seconds."""
+
+    def __init__(self, now: float) -> None:
+        self.state = State(CONNECTING, now, "it is opened for the first time")
+        self._told: State | None = None
+        self._moved_at: float | None = None  # when something was last seen to go on…
+        self._at: object = None  # …and what
+
+    def become(self, name: str, reason: str, now: float, fault: str | None = None) -> bool:
+        """Whether it is another; the same state with another reason is no change."""
+        if name == self.state.name:
+            return False
+        self.state = State(name, now, reason, fault)
+        return True
+
+    def news(self) -> State | None:
+        """What has not been told, once."""
+        if self._told is self.state:
+            return None
+        self._told = self.state
+        return self.state
+
+    def forget(self) -> None:
+        """Who was told is gone, and may not have passed it on."""
+        self._told = None
+
+    def watch(self, place: object, at: float, *, opening: bool, waiting: bool) -> float:
+        """For how many seconds it has been at the same `place`; 0 while it may rightly wait."""
+        if waiting or place != self._at or self._moved_at is None:
+            self._at, self._moved_at = place, at
+        still = at - self._moved_at
+        return still if not opening else still * DEAD_SECONDS / OPENING_SECONDS

@@ -28,7 +28,7 @@ A camera has these keys (the braces are literal, so that they share a cluster sl
 | key | type | holds |
 |---|---|---|
 | `vedette:{gate}:detections` | stream | one entry per processed frame, also when nothing was seen |
-| `vedette:{gate}:events` | stream | the end of each session, unless its whole run was killed |
+| `vedette:{gate}:events` | stream | ends of sessions (not of killed runs), what cameras are like |
 | `vedette:{gate}:dead` | stream | entries that a group's consumers could not get done |
 
 An entry has the fields `schema`, `data` (one JSON object, UTF-8) and, for a frame, `traceparent`

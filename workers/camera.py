@@ -135,7 +135,9 @@ class CameraRun:
         """Its process is gone, and of a live camera the session with it."""
         self.worker = None
         self.is_over, self.opening = self.session is not None, False
-        if self.life is not None and self.is_over:
+        if not self.is_over:
+            self.hung = None  # there is no session to say it of
+        elif self.life is not None:
             self.life.become(life.BACKOFF, self.death.reason, time.time(), self.death.fault)
         if self.began:
             self.suspect = "its decoder"

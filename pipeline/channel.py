@@ -114,6 +114,13 @@ class Channel:
         except msgspec.DecodeError as error:
             raise ChannelClosed("the sending process sent what is no message here") from error
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether the peer is gone."""
+        poller = select.poll()
+        poller.register(self._socket, 0)
+        return bool(poller.poll(0))
+
     def has_unread(self) -> bool:
         """Whether the peer has yet to read something that was sent (SIOCOUTQ, unix(7)).
 

@@ -42,19 +42,31 @@ def test_time_counts_from_the_last_picture() -> None:
     life = Life(0.0)
     look = lambda place, at: life.watch(place, at, opening=False, waiting=False)  # noqa: E731
 
-    assert [look(1, 0.0), look(1, 3.0), look(2, 4.0), look(2, 9.0)] == [0.0, 3.0, 0.0, 5.0]
+    assert [look(1, 0.0), look(1, 1.5), look(2, 2.0), look(2, 3.0), look(2, 4.5)] == [
+        *(0.0, 1.5, 0.0, 1.0, 2.5)
+    ]
+
+
+def test_time_in_which_nobody_looked_does_not_count() -> None:
+    life = Life(0.0)
+    for at in (0.0, 1.0, 2.0):
+        life.watch(1, at, opening=False, waiting=False)
+
+    assert life.watch(1, 60.0, opening=False, waiting=False) == 0.0
+    assert life.watch(1, 61.0, opening=False, waiting=False) == 1.0
 
 
 def test_who_waits_rightly_is_not_late() -> None:
     life = Life(0.0)
     life.watch(1, 0.0, opening=False, waiting=False)
-    life.watch(1, 50.0, opening=False, waiting=True)
+    life.watch(1, 1.5, opening=False, waiting=True)
 
-    assert life.watch(1, 51.0, opening=False, waiting=False) == 1.0
+    assert life.watch(1, 2.0, opening=False, waiting=False) == 0.5
 
 
 def test_opening_takes_longer() -> None:
     life = Life(0.0)
-    life.watch(None, 0.0, opening=True, waiting=False)
+    still = [life.watch(None, float(at), opening=True, waiting=False) for at in range(46)]
 
-    assert life.watch(None, OPENING_SECONDS, opening=True, waiting=False) == DEAD_SECONDS
+    assert OPENING_SECONDS == 45
+    assert still[-1] == DEAD_SECONDS

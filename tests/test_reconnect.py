@@ -110,6 +110,30 @@ def test_every_session_ends_once_whoever_dies_meanwhile(
     assert last.published + sum(last.dropped.values()) == sum(end["frames"] for end in ends)
 
 
+@pytest.mark.parametrize("role", ["infer:infer", "publish:publish"])
+def test_a_stop_between_two_sessions_says_no_end_twice(
+    tmp_path: Path, lite_s: Path, redis_server: RedisServer, role: str
+) -> None:
+    """The camera's next caller is kept waiting: it is away until the end."""
+    with media.rtsp_camera(frames=FRAMES) as url:
+        file = runs.write_config(
+            tmp_path, [{"id": "gate", "url": url}], weights=lite_s, redis_url=redis_server.url
+        )
+        with runs.running(tmp_path, file) as run:
+            runs.eventually(lambda: len(ends_of(redis_server.url)) == 1, within=60)
+            before = runs.workers_of(run)[role]
+            os.kill(before, signal.SIGKILL)
+            runs.eventually(lambda: runs.workers_of(run).get(role, before) != before, within=20)
+            time.sleep(2)  # until it is up, and the camera begun with it
+            run.process.send_signal(signal.SIGTERM)
+            assert run.process.wait(25) == 0, run.said
+
+    ends, reasons = accounted_sessions(redis_server.url)
+    assert (len(ends), ends[0]["frames"]) == (1, FRAMES)
+    assert reasons <= {"superseded"}
+    assert states_of(redis_server.url, "gate")[-1] == "backoff"
+
+
 @pytest.mark.slow
 def test_a_process_that_hangs_is_killed_and_its_camera_connected_again(
     tmp_path: Path, lite_s: Path, redis_server: RedisServer

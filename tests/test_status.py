@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,13 @@ def test_without_an_event_the_frames_say_it() -> None:
 def test_a_session_behind_one_that_ended_goes_on() -> None:
     assert state_of(frame_of(NOW - 1, "2-b"), event("ended", "1-a")) == "live"
     assert state_of(frame_of(NOW - 1, "1-a"), event("ended", "1-a")) == "ended"
+    assert state_of(frame_of(NOW - 100, "0-z"), event("ended", "1-a")) == "ended"
+
+
+def test_a_camera_that_was_live_long_ago_is_quiet() -> None:
+    assert state_of(frame_of(NOW - 3600), event("live")) == "quiet"
+    assert state_of(None, event("live")) == "quiet"
+    assert state_of(frame_of(NOW - 3600), event("backoff")) == "backoff"
 
 
 def put(url: str, camera: str, kind: str, message: Any) -> None:
@@ -60,6 +68,7 @@ def test_the_sick_come_first_and_make_the_exit_code(
     tmp_path: Path, redis_server: RedisServer
 ) -> None:
     put(redis_server.url, "attic", "events", event("live"))
+    put(redis_server.url, "attic", "detections", frame_of(time.time()))
     put(redis_server.url, "yard", "events", event("backoff", fault="network"))
 
     table = runs.vedette(tmp_path, "status", "--redis", redis_server.url)
@@ -76,6 +85,7 @@ def test_the_sick_come_first_and_make_the_exit_code(
 
 def test_all_well_is_zero(tmp_path: Path, redis_server: RedisServer) -> None:
     put(redis_server.url, "attic", "events", event("live"))
+    put(redis_server.url, "attic", "detections", frame_of(time.time()))
 
     assert runs.vedette(tmp_path, "status", "--redis", redis_server.url).returncode == 0
 

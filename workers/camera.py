@@ -12,7 +12,7 @@ from pipeline import sight
 from pipeline.messages import Ended
 from pipeline.slots import EntryId
 from workers import control, life
-from workers.life import Life
+from workers.life import LIVE, Life
 from workers.preflight import Plan
 from workers.supervisor import Worker
 from workers.totals import Totals
@@ -23,6 +23,7 @@ _LOOKS = {
     life.DARK: f"its picture has been black for {sight.SECONDS:.0f} s",
     life.STALLED: f"no picture has come for {life.STALLED_SECONDS:.0f} s",
 }
+_MOST_ENDS = 200  # of sessions, while Redis is away
 PATIENCE = 5  # times that a worker may die at the same frame of a file
 
 
@@ -59,7 +60,9 @@ class CameraRun:
     session: str | None = None  # of a live camera, as its ingest names it
     is_over: bool = False  # that session: its ingest died
     ends: dict[str, Ended] = field(default_factory=dict)  # of sessions: not known to be in Redis
+    last_ended: str | None = None  # the last session whose end Redis has
     life: Life | None = None  # of a camera on the network
+    looks: str = LIVE  # what its pictures are like, while they arrive
     opening: bool = False  # it was allowed to open its camera, and has not answered yet
     hung: str | None = None  # why its ingest was killed
     suspect: str | None = None  # who died while it worked on this camera's frames
@@ -89,11 +92,13 @@ class CameraRun:
             case control.Lost():
                 return self._lose(message)
             case control.Looks():
+                self.looks = message.state
                 return self._look(message.state)
         return None
 
     def _connect(self, session: str) -> str | None:
         self.session, self.opening = session, False
+        self.looks = life.LIVE
         was_away = self.life is not None and self.life.state.name != life.CONNECTING
         self._look(life.LIVE)
         return "it is back" if was_away else None
@@ -102,13 +107,25 @@ class CameraRun:
         """Its connection is gone, or cannot be made."""
         self.opening = False
         if loss.ended is not None:
-            self.ends[loss.ended.session] = loss.ended
+            self.keep(loss.ended)
             self.totals.begin_session()
             self.session = None
         state = life.REFUSED if loss.refused else life.BACKOFF
         if self.life is None or not self.life.become(state, loss.reason, time.time(), loss.fault):
             return None
         return f"{loss.reason}; it is tried again in {loss.seconds:.0f} s"
+
+    def keep(self, ended: Ended) -> None:
+        """The end of a session, until Redis is known to have it; of very many the last ones."""
+        if ended.session != self.last_ended:
+            self.ends[ended.session] = ended
+        while len(self.ends) > _MOST_ENDS:
+            self.ends.pop(next(iter(self.ends)))
+
+    def has_end(self, session: str) -> None:
+        """Redis has the end of this session."""
+        self.ends.pop(session, None)
+        self.last_ended = session
 
     def _look(self, state: str) -> str | None:
         """What its pictures are like."""
@@ -118,17 +135,16 @@ class CameraRun:
 
     def watch(self, at: float) -> str | None:
         """Whether it stands still, at `at`, monotonic seconds; why its process is to be killed."""
-        if self.life is None or self.worker is None or not self.began:
+        if self.life is None or self.worker is None or self.hung is not None:
             return None
-        waiting = self.session is None and not self.opening
-        place = self.session, self.opening, self.totals.known
-        still = self.life.watch(place, at, opening=self.opening, waiting=waiting)
+        opening = self.opening or (self.begun and not self.began)
+        waiting = not self.begun or (self.session is None and not opening)
+        place = self.session, self.opening, self.began, self.totals.known
+        still = self.life.watch(place, at, opening=opening, waiting=waiting)
         if still >= life.DEAD_SECONDS:
             return f"no picture for {life.DEAD_SECONDS:.0f} s" if self.session else "it hangs"
-        if self.session is not None and still >= life.STALLED_SECONDS:
-            self._look(life.STALLED)
-        elif self.session is not None and self.life.state.name == life.STALLED:
-            self._look(life.LIVE)
+        if self.session is not None and not opening:
+            self._look(life.STALLED if still >= life.STALLED_SECONDS else self.looks)
         return None
 
     def lose_ingest(self) -> None:
@@ -172,11 +188,12 @@ class CameraRun:
         What arrived and publish never had was lost with some worker; a file's frames can come
         again, and are not counted.
         """
-        assert standing.session is not None
+        session = standing.session or next(reversed(self.ends), self.last_ended)
+        assert session is not None
         lost = max(0, self.totals.session_frames - standing.accounted) if self.config.is_live else 0
         return Ended(
             camera=self.config.id,
-            session=standing.session,
+            session=session,
             generation=self.generation,
             frames=standing.accounted + lost,
             dropped={"crash": lost} if lost else {},

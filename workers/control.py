@@ -61,6 +61,7 @@ class PublishCamera(Message, frozen=True):
         EntryId | None
     )  # the last event before this run; None: not known, it has published nothing
     ends: tuple[Ended, ...]  # of earlier sessions: publish has not said yet that Redis has them
+    ended: str | None  # the last session whose end Redis has
 
 
 class Attach(Message, frozen=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import selectors
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -59,8 +60,12 @@ class Camera:
     session: str | None = None  # of the last frame that was read
     is_stale: bool = False  # another generation of it is served now
 
-    def read(self, out: np.ndarray) -> Ticket | None:
-        """The next frame of a file, the newest of a live camera; None when there is no new one."""
+    def read(self, out: np.ndarray, hear: Callable[[], None]) -> Ticket | None:
+        """The next frame of a file, the newest of a live camera; None when there is no new one.
+
+        `hear` is called before the first frame of a session is counted: the end of the one before
+        may lie unheard in the socket.
+        """
         for _ in range(self.slots.geometry.slots):
             taken = self.slots.taken
             number = self.slots.sent if self.slots.geometry.live else taken + 1
@@ -68,6 +73,9 @@ class Camera:
                 return None
             ticket = self.slots.read(number, out)
             if ticket is not None:
+                if ticket.frame.session != self.session:
+                    hear()
+                    self.session = ticket.frame.session
                 self.superseded += number - taken - 1
                 self.slots.count_taken(number)
                 self.slots.count_read()
@@ -167,11 +175,7 @@ class Inference:
     def _read(self, camera: Camera, out: np.ndarray) -> Ticket | None:
         camera.offered = False
         try:
-            ticket = camera.read(out)
-            if ticket is not None and ticket.frame.session != camera.session:
-                self._hear_ingest(camera)  # of the end of the one before
-                camera.session = ticket.frame.session
-            return ticket
+            return camera.read(out, lambda: self._hear_ingest(camera))
         except ChannelClosed:  # its ingest writes nonsense: whatever it was, it is no camera now
             self._forget(camera)
             return None

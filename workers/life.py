@@ -17,6 +17,7 @@ BACKOFF, REFUSED = "backoff", "refused"
 
 STALLED_SECONDS = 5.0  # without a picture
 DEAD_SECONDS = 20.0  # the same: longer than a source waits for its camera, so its process hangs
+_PAUSED = 2.0  # between two looks, which are four a second
 OPENING_SECONDS = 45.0  # likewise, until its first picture
 
 
@@ -38,6 +39,7 @@ class Life:
         self._told: State | None = None
         self._moved_at: float | None = None  # when something was last seen to go on…
         self._at: object = None  # …and what
+        self._looked_at: float | None = None
 
     def become(self, name: str, reason: str, now: float, fault: str | None = None) -> bool:
         """Whether it is another; the same state with another reason is no change."""
@@ -58,8 +60,13 @@ class Life:
         self._told = None
 
     def watch(self, place: object, at: float, *, opening: bool, waiting: bool) -> float:
-        """For how many seconds it has been at the same `place`; 0 while it may rightly wait."""
-        if waiting or place != self._at or self._moved_at is None:
+        """For how many seconds it has been at the same `place`; 0 while it may rightly wait.
+
+        Seconds in which nobody looked do not count: this whole machine may have been stopped.
+        """
+        paused = self._looked_at is not None and at - self._looked_at > _PAUSED
+        self._looked_at = at
+        if waiting or paused or place != self._at or self._moved_at is None:
             self._at, self._moved_at = place, at
         still = at - self._moved_at
         return still if not opening else still * DEAD_SECONDS / OPENING_SECONDS

@@ -123,7 +123,7 @@ class Run:
             case control.Notice():
                 self._out.say(message.text)
             case control.SessionEnded():
-                self._topology.camera(message.camera).ends.pop(message.session, None)
+                self._topology.camera(message.camera).has_end(message.session)
             case control.Finished():
                 self._finish(self._topology.camera(message.camera), message)
             case _:
@@ -132,12 +132,14 @@ class Run:
     def _hear_ingest(self, camera: CameraRun, message: object) -> None:
         match message:
             case control.MayOpen():
-                if self._turnstile.enter(camera.config.id):
+                if camera.is_going and self._turnstile.enter(camera.config.id):
                     self._let_open(camera)
             case control.Connected() | control.Lost():
                 self._open_next(camera)
         if (news := camera.hear(message)) is not None:
             self._out.say(f"{camera.config.id}: {news}")
+        if isinstance(message, control.Lost):
+            self._topology.say_late_end(camera, message)
 
     def _watch(self, camera: CameraRun) -> None:
         """Kills an ingest that hangs: it is started again, as after any death."""
@@ -184,7 +186,7 @@ class Run:
             reason = f"its job is done{again}"
             self._finish(camera, control.Finished(name, frame, True, None, reason))
         elif camera.closing is not None:
-            if standing.session is None:  # it never had one
+            if standing.session is None and not (camera.ends or standing.owed):
                 camera.totals.settle()
                 self._finish(camera, _closed(camera, camera.closing))
         elif suspect is not None and camera.is_stuck_at(frame):
@@ -199,6 +201,7 @@ class Run:
         if camera.finished is not None:
             return
         camera.finished = message
+        self._open_next(camera)
         text = f"{message.camera}: {message.reason}"
         self._out.say(text)
         if message.fault is not None:
@@ -259,7 +262,9 @@ class Run:
         elif is_unwell:
             self._restart(worker, death)
         elif worker.role == "ingest":
-            self._topology.camera(worker.name).worker = None
+            camera = self._topology.camera(worker.name)
+            self._open_next(camera)
+            camera.worker = None
 
     def _is_needed(self, worker: Worker) -> bool:
         return worker.role != "ingest" or self._topology.camera(worker.name).is_going

@@ -52,6 +52,8 @@ class Link:
 
     def ask_to_open(self) -> bool:
         """Waits until the camera may be opened; False for a stop."""
+        if self.stopped:
+            return False
         self.may_open = False
         self.tell(control.MayOpen())
         while not (self.may_open or self.stopped):
@@ -118,11 +120,14 @@ class Link:
         if self.ended is not None:  # infer died with it
             self.send(msgspec.structs.replace(self.ended, generation=camera.generation))
 
-    def leave_nothing(self) -> None:
-        """Waits until infer has read the last frame, or is gone itself."""
-        while self.is_joined and self.slots.taken < self.slots.sent:
-            if self.hear(_LOOK_MS):
-                return
+    def leave_nothing(self) -> bool:
+        """Waits until infer has read the last frame, or is gone itself; False for a stop."""
+        while self._out is not None and self.slots.taken < self.slots.sent:
+            if self._out.is_cut:
+                self._leave()
+            elif self.hear(_LOOK_MS):
+                return False
+        return True
 
     def _leave(self) -> None:
         if self._out is not None:

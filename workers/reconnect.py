@@ -46,7 +46,8 @@ def watch(
         return None, now or session
     ended = None
     if now is not None:
-        link.leave_nothing()
+        if not link.leave_nothing():
+            return None, now  # the ordinary end waits for infer by itself
         ended = now.end(reason, complete=False, fault=fault, goes_on=True)
         link.slots.continue_session(0)
     seconds = retries.wait(refused=refused)

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 
 FIRST, LONGEST = 1.0, 30.0  # seconds: the bounds of the wait before the first and any other try
+_DOUBLED = 10  # times at most
 GOOD = 60.0  # seconds of pictures behind which a loss is a first one again
 REFUSED = (60.0, 240.0, 900.0, 1800.0, 3600.0)  # seconds: five tries in the first hour
 
@@ -38,5 +39,5 @@ class Retries:
         if refused:
             self._refusals += 1
             return REFUSED[min(self._refusals, len(REFUSED)) - 1]
-        self._losses += 1
+        self._losses = min(self._losses + 1, _DOUBLED)
         return self._draw(0.0, min(LONGEST, FIRST * 2.0 ** (self._losses - 1)))

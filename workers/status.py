@@ -12,6 +12,7 @@ from pipeline.consume.latest import Latest, latest
 from workers.places import Place
 
 _WELL = ("live", "ended")  # the states that need nobody
+_SILENT = 30.0  # seconds: a camera that stalls says so long before
 _RECENT = 5.0  # seconds: a frame that is younger shows that its camera is live
 
 
@@ -52,14 +53,17 @@ def row_of(one: Latest, now: float) -> Row:
         reason = "no event has been published of it" if event is None else "it has begun anew"
         return Row(one.camera, state, since, None, age, one.entries, reason)
     assert event is not None
+    if event.state == "live" and (age is None or age > _SILENT):
+        reason = "it was live, and nothing has come since: is its run going on?"
+        return Row(one.camera, "quiet", event.since, None, age, one.entries, reason)
     return Row(one.camera, event.state, event.since, event.fault, age, one.entries, event.reason)
 
 
 def _is_behind(one: Latest) -> bool:
-    """Whether the last frame is of another session than the one that ended."""
-    return (
-        one.frame is not None and one.event is not None and one.frame.session != one.event.session
-    )
+    """Whether the last frame came behind the end, in another session."""
+    if one.frame is None or one.event is None or one.frame.session == one.event.session:
+        return False
+    return one.frame.captured_at > one.event.since
 
 
 def _json(rows: list[Row]) -> list[str]:

@@ -141,7 +141,7 @@ class Topology:
 
     def _tell(self, camera: CameraRun, publish: Worker) -> None:
         """Has publish say what the camera is like, behind the ends of its sessions."""
-        if camera.life is None or camera.standing is None or camera.ends:
+        if camera.life is None or camera.standing is None or camera.ends or camera.is_over:
             return
         if (state := camera.life.news()) is not None:
             publish.send(
@@ -164,6 +164,7 @@ class Topology:
                 confirmed=camera.totals.confirmed,
                 event=camera.first_event,
                 ends=tuple(camera.ends.values()),
+                ended=camera.last_ended,
             )
         )
 
@@ -203,7 +204,8 @@ class Topology:
     def _end_session(self, camera: CameraRun, standing: control.Opened) -> None:
         """The end of a live session whose ingest died; another begins."""
         ended = camera.end_of(standing, camera.death)
-        camera.ends[ended.session], camera.hung = ended, None
+        camera.keep(ended)
+        camera.hung = None
         camera.totals.begin_session()
         camera.session, camera.is_over = None, False
 
@@ -223,6 +225,13 @@ class Topology:
         if standing.session not in camera.ends:
             return standing
         return msgspec.structs.replace(standing, session=None, accounted=0, dropped={})
+
+    def say_late_end(self, camera: CameraRun, loss: control.Lost) -> None:
+        """Of a session that ended in an earlier generation: its own way is gone."""
+        if loss.ended is None or self.publish is None or camera.standing is None:
+            return  # whoever begins the camera says it
+        if camera.begun and loss.ended.generation != camera.generation:
+            camera.standing = self._say_ends(camera, camera.standing, self.publish)
 
     def _attach(
         self, camera: CameraRun, standing: control.Opened, geometry: Geometry, publish: Worker

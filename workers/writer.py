@@ -191,6 +191,7 @@ class Writer:
             camera = Camera(work.camera, self._stream_of(settings))
             self._cameras[work.camera] = camera
         camera.opening = work
+        camera.said |= {settings.ended} - {None}
         self._busy[camera.name] = camera
         if settings.live and (settings.event is None or not camera.is_new):
             self._say_standing(camera, work)  # a live camera needs nothing from Redis to begin

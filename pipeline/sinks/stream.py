@@ -48,7 +48,7 @@ def xadd(record: Record, stream: Stream) -> Command:
     words: list[str | bytes | int] = ["XADD", record.key]
     if stream.exists.get(record.key, False):
         words.append("NOMKSTREAM")
-    if stream.maxlen is not None and record.is_frame:
+    if stream.maxlen is not None and (record.is_frame or stream.live):
         words += ("MAXLEN", "~", stream.maxlen)
     words.append(format_id(record.id))
     for name, value in record.fields.items():

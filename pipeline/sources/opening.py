@@ -60,12 +60,13 @@ def constant_interval_of(stream: VideoStream) -> float | None:
 def video_of(container: InputContainer, admission: Admission) -> VideoStream:
     """The first stream of moving pictures; the cover of a song is none.
 
-    Raises `SourceRefused` where there is none.
+    Raises `SourceRefused` where there is none, `SourceError` where there is nothing at all yet.
     """
     shown = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not shown:
         found = " and ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-        raise SourceRefused(f"{admission.shown} holds no video, only {found}")
+        kind = SourceRefused if container.streams else SourceError
+        raise kind(f"{admission.shown} holds no video, only {found}")
     return shown[0]
 
 

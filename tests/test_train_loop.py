@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -533,6 +534,25 @@ def test_branches_and_plain_blocks_are_compared(capsys: pytest.CaptureFixture[st
 
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     assert [row.split("|")[1].strip() for row in rows[1:]] == ["three branches", "plain 3x3"]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_is_damaged_is_one_sentence(
+    blocks: Path, tmp_path: Path, workers: int
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(blocks, data)
+    (data / "images" / "3.png").write_bytes((blocks / "images" / "3.png").read_bytes()[:100])
+    call = ("--data", data, "-o", tmp_path / "run", *OPTIONS, "--workers", workers)
+
+    training = start(*call)
+    _, errors = training.communicate()
+
+    assert training.returncode == 2
+    said = [line for line in errors.splitlines() if "3.png" in line]
+    assert len(said) == 1
+    assert "images/3.png cannot be read as a picture: " in said[0]
+    assert "Traceback" not in errors
 
 
 def test_a_training_begins_with_what_another_has_learned(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from pipeline.errors import ConfigError
 from pipeline.samples import Pictures, Sample
 from pipeline.yolov6.train.augment import augment
 from pipeline.yolov6.train.recipe import Recipe
@@ -47,8 +48,12 @@ class Batches:
         return len(self._order)
 
     def of(self, epoch: int) -> Iterator[Batch]:
+        """Raises ConfigError for a picture that cannot be read, whichever process tries."""
         self._order.epoch = epoch
-        yield from self._loader
+        try:
+            yield from self._loader
+        except ConfigError as error:  # of another process, with its traceback as the text
+            raise ConfigError(str(error).strip().rpartition("ConfigError: ")[2]) from None
 
 
 def collate(samples: list[Sample]) -> Batch:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -20,6 +21,7 @@ CAMERA_SCHEMES = ("rtsp", "rtsps", "http", "https")
 SYNTHETIC = "synthetic"
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 EMBEDDED = "embedded"
+OFF = "off"
 
 _SCHEME = re.compile(r"([A-Za-z][^/:]*):")  # FFmpeg reads options before the colon: subfile,,…:
 _SCHEME_NAME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
@@ -119,6 +121,52 @@ def _check_redis(value: SecretStr) -> SecretStr:
     return value
 
 
+def address_of(listen: str) -> tuple[str, int]:
+    """Host and port of a checked `listen` that is not off."""
+    host, _, port = listen.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def is_loopback(listen: str) -> bool:
+    """Whether a checked `listen` is for this machine alone."""
+    return listen == OFF or ip_address(address_of(listen)[0]).is_loopback
+
+
+def _check_listen(value: str) -> str:
+    if value == OFF:
+        return value
+    host, colon, port = value.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    try:
+        address = ip_address(bare)
+    except ValueError:
+        raise NotAcceptedError from None
+    has_brackets = bare != host
+    if not colon or has_brackets != (address.version == 6) or not port.isascii():
+        raise NotAcceptedError
+    if not port.isdigit() or not 0 <= int(port) <= 65535:
+        raise NotAcceptedError
+    return value
+
+
+def _check_collector(value: SecretStr) -> SecretStr:
+    url = value.get_secret_value()
+    if url.partition("://")[0].lower() not in ("http", "https"):
+        raise NotAcceptedError
+    _split(url)
+    return value
+
+
+def _check_token(value: SecretStr) -> SecretStr:
+    token = value.get_secret_value()
+    if not (16 <= len(token) <= 256 and token.isascii() and token.isprintable()) or " " in token:
+        raise ValueError(
+            f"found {len(token)} characters (not shown), must be 16 to 256 printable ones without"
+            " a space"
+        )
+    return value
+
+
 def _split(url: str) -> SplitResult:
     """The parts of a network URL; no text of these errors holds a part of the URL."""
     if _BLANK_OR_CONTROL.search(url):
@@ -203,6 +251,22 @@ PictureSize = Annotated[
 Share = Annotated[FiniteFloat, _NUMBER, Field(ge=0, le=1), Accepts("a number from 0 to 1")]
 Rate = Annotated[FiniteFloat, _NUMBER, Field(gt=0), Accepts("a number greater than 0")]
 Flag = Annotated[bool, Accepts("true or false")]
+Listen = Annotated[
+    str,
+    AfterValidator(_check_listen),
+    Accepts("off, or host:port with the host an IP address, as 127.0.0.1:9464 or [::1]:9464"),
+]
+CollectorUrl = Annotated[
+    SecretStr, AfterValidator(_check_collector), Accepts("a URL of http:// or https://")
+]
+Token = Annotated[
+    SecretStr,
+    AfterValidator(_check_token),
+    Accepts("16 to 256 printable characters without a space"),
+]
+OneIn = Annotated[
+    int, _NUMBER, Field(ge=1, le=1_000_000_000), Accepts("a whole number from 1 to 1000000000")
+]
 Labels = Annotated[
     tuple[str, ...],
     AfterValidator(_some_texts),

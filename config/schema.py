@@ -15,17 +15,21 @@ from pydantic_core import PydanticCustomError
 from config.errors import Place
 from config.kinds import (
     EMBEDDED,
+    OFF,
     Accepts,
     BatchSize,
     CameraId,
+    CollectorUrl,
     Device,
     Durability,
     FilePath,
     Flag,
     KeyPrefix,
     Labels,
+    Listen,
     MostDetections,
     NotAcceptedError,
+    OneIn,
     PictureSize,
     Precision,
     Rate,
@@ -34,6 +38,8 @@ from config.kinds import (
     SourceUrl,
     SpoolFolder,
     StreamLength,
+    Token,
+    is_loopback,
     is_network,
     is_synthetic,
 )
@@ -96,6 +102,41 @@ class Redis(Section):
         return self.url.get_secret_value() == EMBEDDED
 
 
+class Telemetry(Section):
+    """What a run says of itself to machines: a page for Prometheus, and OTLP to a collector."""
+
+    listen: Listen = Field(
+        default="127.0.0.1:9464",
+        description="address of /metrics, /healthz and /readyz, or off",
+    )
+    token: Token | None = Field(
+        default=None, description="who asks for /metrics must bear it; needed beyond this machine"
+    )
+    otlp: CollectorUrl | None = Field(
+        default=None, description="where an OpenTelemetry collector takes OTLP over HTTP"
+    )
+    slow_ms: Rate = Field(
+        default=500.0, description="frames of a live camera that take longer are all traced"
+    )
+    trace_one_in: OneIn = Field(default=100, description="of the other frames, one in so many is")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is anybody to tell."""
+        return self.listen != OFF or self.otlp is not None
+
+    @field_validator("token")
+    @classmethod
+    def _refuse_strangers(cls, token: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        listen = info.data.get("listen")  # absent where it has a mistake of its own
+        if token is None and listen is not None and not is_loopback(listen):
+            raise ValueError(
+                f"found none with telemetry.listen {listen}, must be given where others than this"
+                " machine can ask"
+            )
+        return token
+
+
 class Camera(Section):
     """One source of frames: a camera on the network, or a file."""
 
@@ -152,6 +193,7 @@ class Config(Section):
     name: str = Field(default="vedette", exclude=True)
     model: Model = Field(description="the network")
     redis: Redis = Field(default=Redis(), description="where results go")
+    telemetry: Telemetry = Field(default=Telemetry(), description="what it says of itself")
     cameras: tuple[Camera, ...] = Field(description="the sources, one or more")
 
     @field_validator("cameras")
@@ -183,6 +225,8 @@ def section_at(place: Place) -> type[Section] | None:
             return Model
         case ("redis",):
             return Redis
+        case ("telemetry",):
+            return Telemetry
         case ("cameras", int()):
             return Camera
     return None

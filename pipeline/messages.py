@@ -89,6 +89,22 @@ class Result(Message, frozen=True):
     inferred_ns: int
 
 
+class Stamps(Message, frozen=True):
+    """When a frame that Redis has was where: what is measured of it."""
+
+    camera: str
+    session: str
+    seq: int
+    captured_ns: int
+    decode_ns: int  # what decoding and resizing took
+    written_ns: int
+    batched_ns: int
+    inferred_ns: int
+    published_ns: int  # when Redis confirmed it
+    dropped: Counts  # between the message before and it
+    tainted: bool
+
+
 def _encode_array(value: Any) -> tuple[str, list[int], bytes]:
     if isinstance(value, np.ndarray):
         return value.dtype.str, list(value.shape), value.tobytes()

@@ -1,7 +1,7 @@
 """One camera's memory file: slots of pixels, and its counters; every number has one writer.
 
     offset   what                                        written by
-    512      arrived, sent, session's frames,            ingest
+    512      arrived, sent, session's frames, in hand,   ingest
              dropped[reason]
     1024     taken, read, inferred, dropped[reason]      infer
     1536     received, published, last id confirmed,     publish
@@ -24,7 +24,7 @@ process that is killed leaves no lock behind.
 Every frame is somewhere, each place counted by who holds it:
 
     arrived = published + dropped + in flight
-    in flight = in slots (sent - taken) + in batches (read - inferred)
+    in flight = in hand (0 or 1) + in slots (sent - taken) + in batches (read - inferred)
                 + in the socket (inferred - received) + in the window (received - published - shed)
 
 A live camera writes into its three slots in turn and never asks. A file waits: for the slot (infer
@@ -172,6 +172,7 @@ class Slots:
         self._words[at + 1] = number
         _fence()
         self._words[_INGEST + 1] = number
+        self.let_go()
         return number
 
     def quiet_bell(self) -> None:
@@ -180,9 +181,14 @@ class Slots:
             os.eventfd_read(self.bell)
 
     def count_arrived(self, session_frames: int = 0) -> None:
-        """One more frame, and how many its session has by now."""
+        """One more frame, which ingest has in hand now; how many its session has by now."""
+        self._words[_INGEST + 3] = 1
         self._words[_INGEST] += 1
         self.continue_session(session_frames)
+
+    def let_go(self) -> None:
+        """The frame in hand is somewhere else by now."""
+        self._words[_INGEST + 3] = 0
 
     def continue_session(self, frames: int) -> None:
         """So many frames of the session have arrived, in this memory or before it."""
@@ -199,6 +205,7 @@ class Slots:
 
     def count_ingest_drop(self, reason: str, frames: int = 1) -> None:
         self._words[_INGEST + _DROPS + REASONS.index(reason)] += frames
+        self.let_go()
 
     # ── infer ─────────────────────────────────────────────────────────────────────────────────
 
@@ -284,11 +291,12 @@ class Slots:
         return self._words[_INFER + 1] - self._words[_INFER + 2]
 
     def in_flight(self) -> int:
-        """Frames between their slot and Redis, counted where they are."""
+        """Frames between the decoder and Redis, counted where they are."""
         inferred, received = self._words[_INFER + 2], self._words[_PUBLISH]
         shed = self._words[_PUBLISH + _DROPS + REASONS.index("window")]
-        in_slots, in_window = self.sent - self.taken, received - self.published - shed
-        return in_slots + self.in_batches + (inferred - received) + in_window
+        in_hand, in_slots = self._words[_INGEST + 3], self.sent - self.taken
+        in_window = received - self.published - shed
+        return in_hand + in_slots + self.in_batches + (inferred - received) + in_window
 
     def dropped(self) -> Counts:
         """Frames dropped so far, by reason, by whomever; reasons without any are left out."""

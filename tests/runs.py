@@ -38,6 +38,7 @@ def write_config(
     config = {
         "model": {"weights": str(weights), "input_size": [192, 320], **model},
         "redis": {"url": redis_url},
+        "telemetry": {"listen": "off"},
         "cameras": list(cameras),
     }
     path.write_text(yaml.safe_dump(config, sort_keys=False))

@@ -140,12 +140,14 @@ def test_a_file_is_found_from_the_folder_of_the_config(tmp_path: Path, url: str,
         pytest.param("# x\n", "cams.yaml: the file is empty, must hold a pipeline", id="comment"),
         pytest.param(
             "---\n",
-            "cams.yaml: found nothing, must be a mapping of the keys model, redis, cameras",
+            "cams.yaml: found nothing, must be a mapping of the keys"
+            " model, redis, telemetry, cameras",
             id="null",
         ),
         pytest.param(
             "- a\n- b\n",
-            "cams.yaml: found a list of 2, must be a mapping of the keys model, redis, cameras",
+            "cams.yaml: found a list of 2, must be a mapping of the keys"
+            " model, redis, telemetry, cameras",
             id="list",
         ),
         pytest.param(
@@ -363,7 +365,19 @@ def test_a_wrong_value_of_a_camera_is_named_with_what_is_accepted(
         ("redis: {url: 'redis://'}", "redis.url: found no host, must be like scheme://host/path"),
         ("redis: {url: 'redis://h:x'}", "redis.url: found no valid host and port, must be host or"),
         ("redis: {url: 'unix://a'}", "redis.url: found no absolute path of a socket, must be like"),
-        ("name: x", "name: unknown key, must be one of model, redis, cameras"),
+        ("telemetry: {listen: 9464}", "telemetry.listen: found '9464', must be off, or host:port"),
+        (
+            "telemetry: {listen: '[::]:1'}",
+            "telemetry.token: found none with telemetry.listen [::]:1, must",
+        ),
+        ("telemetry: {token: short}", "telemetry.token: found 5 characters (not shown), must be"),
+        (
+            "telemetry: {otlp: 'udp://h'}",
+            "telemetry.otlp: found a text (not shown, it may hold a password), must be",
+        ),
+        ("telemetry: {slow_ms: 0}", "telemetry.slow_ms: found 0, must be a number greater than 0"),
+        ("telemetry: {trace_one_in: 0}", "telemetry.trace_one_in: found 0, must be a whole number"),
+        ("name: x", "name: unknown key, must be one of model, redis, telemetry, cameras"),
         ("camera: []", "camera: unknown key; did you mean cameras?"),
     ],
 )

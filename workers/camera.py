@@ -55,6 +55,7 @@ class CameraRun:
     standing: control.Opened | None = None
     begun: bool = False
     began: bool = False
+    sessions: int = 0  # that have begun
     first_seq: int | None = None  # of a file: where this run found it
     first_event: EntryId | None = None  # the last event that was there before this run
     session: str | None = None  # of a live camera, as its ingest names it
@@ -86,6 +87,7 @@ class CameraRun:
                 self.identified, self.digest = True, message.digest
             case control.Began(generation=generation) if generation == self.generation:
                 self.began = True
+                self.sessions = self.sessions or int(not self.config.is_live)
                 self.totals.retire()
             case control.Connected():
                 return self._connect(message.session)
@@ -98,6 +100,7 @@ class CameraRun:
 
     def _connect(self, session: str) -> str | None:
         self.session, self.opening = session, False
+        self.sessions += 1
         self.looks = life.LIVE
         was_away = self.life is not None and self.life.state.name != life.CONNECTING
         self._look(life.LIVE)

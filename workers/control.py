@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.messages import Counts, Ended, Message, decoder
+from pipeline.messages import Counts, Ended, Message, Stamps, decoder
 from pipeline.slots import EntryId, Geometry
 
 
@@ -34,6 +34,7 @@ class PublishSettings(Message, frozen=True):
     model_digest: str
     model_input: tuple[int, int]
     labels: tuple[str, ...]
+    measured: bool  # somebody wants `Measured`
 
 
 class Identify(Message, frozen=True):
@@ -203,6 +204,12 @@ class Notice(Message, frozen=True):
     text: str
 
 
+class Measured(Message, frozen=True):
+    """From publish: frames that Redis has confirmed since the last time."""
+
+    frames: tuple[Stamps, ...]
+
+
 class SessionEnded(Message, frozen=True):
     """From publish: Redis has the `ended` event of a session whose camera goes on."""
 
@@ -233,6 +240,6 @@ to_worker = decoder(
 to_supervisor = {  # by role: what a process may say, were it taken over by a hostile stream
     "ingest": decoder(Up, Identified, Began, MayOpen, Connected, Lost, Looks, Failed),
     "infer": decoder(Up, Failed),
-    "publish": decoder(Up, Opened, Notice, SessionEnded, Finished, Failed),
+    "publish": decoder(Up, Opened, Notice, Measured, SessionEnded, Finished, Failed),
 }
 settings = decoder(InferSettings, PublishSettings)

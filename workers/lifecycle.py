@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 from workers import control
 from workers.camera import CameraRun, Closing
+from workers.figures import Figures, figures_of
+from workers.observer import Nobody, Observer
 from workers.outcome import Outcome, outcome_of
 from workers.preflight import Plan
 from workers.report import Reporter
@@ -37,6 +39,7 @@ class Options:
     again: bool = False  # publish files anew, also those that are done
     spool: str | None = None  # a folder for live records that wait for Redis
     tend: Callable[[], str | None] = lambda: None  # called every tick; what it says is said on
+    observer: Observer | None = None
 
 
 class Run:
@@ -70,7 +73,10 @@ class Run:
             supervisor,
             again=self._options.again,
             spool=self._options.spool,
+            measured=self._options.observer is not None,
         )
+        self._observer = self._options.observer or Nobody()
+        self._restarted: dict[tuple[str, str], int] = {}
 
     @property
     def cameras(self) -> list[CameraRun]:
@@ -86,6 +92,7 @@ class Run:
                 self._topology.advance(camera)
                 self._watch(camera)
             self._out.update(self.cameras)
+            self._observer.show(self._figures())
             if (news := self._options.tend()) is not None:
                 self._out.say(news)
             if not self._leaving and not self._unfinished():
@@ -99,6 +106,23 @@ class Run:
         for camera in self.cameras:
             camera.totals.close()
         return outcome
+
+    def _figures(self) -> Figures:
+        return Figures(
+            at=time.monotonic(),
+            cameras=[figures_of(camera) for camera in self.cameras],
+            restarts=dict(self._restarted),
+            missing=self._missing(),
+        )
+
+    def _missing(self) -> list[str]:
+        """Why the run is not ready."""
+        reasons = {
+            "the run is ending": self._stopping,
+            "infer is not up": not self._topology.infer_up,
+            "publish is not up": not self._topology.publish_up,
+        }
+        return [reason for reason, holds in reasons.items() if holds]
 
     def _unfinished(self) -> list[CameraRun]:
         return [camera for camera in self.cameras if camera.finished is None]
@@ -122,6 +146,8 @@ class Run:
                 self._place(self._topology.camera(message.camera), message)
             case control.Notice():
                 self._out.say(message.text)
+            case control.Measured():
+                self._observer.record(message.frames)
             case control.SessionEnded():
                 self._topology.camera(message.camera).has_end(message.session)
             case control.Finished():
@@ -162,6 +188,8 @@ class Run:
 
     def _welcome(self, worker: Worker, message: control.Up) -> None:
         self._seen_up.add((worker.role, worker.name))
+        if worker is self._topology.publish:
+            self._topology.publish_up = True
         if worker is not self._topology.infer:
             return
         if self._topology.network is None:
@@ -280,6 +308,7 @@ class Run:
             return
         wait = min(wait, _HURRY) if self._stopping else wait
         self._due.append((time.monotonic() + wait, *name))
+        self._restarted[name] = self._restarted.get(name, 0) + 1
         self._out.say(f"{worker} {death.cause}; it is started again in {wait:.1f} s")
 
     def _forget(self, worker: Worker) -> None:
@@ -296,7 +325,8 @@ class Run:
             for camera in concerned:
                 camera.lose_infer()
         else:
-            topology.publish, why = None, Closing("stopped")
+            topology.publish, topology.publish_up = None, False
+            why = Closing("stopped")
             for camera in concerned:
                 camera.lose_publish()
         if self._stopping:

@@ -21,6 +21,7 @@ from pipeline.sinks.spool import Spool
 from pipeline.slots import Slots
 from pipeline.wire import Model, detections_message, ended_message, state_message
 from workers import control
+from workers.journeys import Journeys, stamps_of
 from workers.waiting import receive
 from workers.writer import Move, Open, Take, Writer
 
@@ -39,8 +40,9 @@ def run(channel: Channel) -> None:
     spool = None
     if settings.spool:
         spool = Spool(Path(settings.spool), notice=notice, since=settings.since)
-    sink = RedisSink(settings.url, owner=owner, notice=notice, spool=spool)
-    writer = Writer(sink, channel, settings.prefix)
+    journeys = Journeys(channel)
+    sink = RedisSink(settings.url, owner=owner, notice=notice, spool=spool, tell=journeys.end)
+    writer = Writer(sink, channel, settings.prefix, journeys)
     reader = Reader(channel, settings, writer)
     writer.start()
     channel.send(control.Up())
@@ -156,7 +158,8 @@ class Reader:
         if camera.slots is not None:
             camera.slots.count_received()
         message = detections_message(result, camera.model, self._settings.labels)
-        self._writer.put(Take(result.frame.camera, message))
+        stamps = stamps_of(result) if self._settings.measured else None
+        self._writer.put(Take(result.frame.camera, message, stamps=stamps))
 
     def _end(self, camera: Camera, ended: Ended, is_last: bool = True) -> None:
         """Of a session, or of the camera with it."""

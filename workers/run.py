@@ -12,6 +12,7 @@ from config.schema import Config
 from pipeline.errors import ConfigError, redact
 from workers.embedded import EmbeddedRedis
 from workers.lifecycle import Options, Run
+from workers.observer import open_observer
 from workers.outcome import Outcome
 from workers.preflight import prepare
 from workers.report import open_reporter
@@ -36,9 +37,11 @@ def run(path: Path, *, again: bool = False) -> int:
         else:
             url = config.redis.url.get_secret_value()
             out.say(f"redis: {redact(url)}")
+        observer, page = stack.enter_context(open_observer(config, out.say))
         cameras = tuple(camera.id for camera in config.cameras)
-        directory.announce(Address(os.getpid(), url, config.redis.prefix, cameras))
-        options = Options(again=again, spool=_spool(config, directory), tend=tend)
+        directory.announce(Address(os.getpid(), url, config.redis.prefix, cameras, page))
+        spool = _spool(config, directory)
+        options = Options(again=again, spool=spool, tend=tend, observer=observer)
         outcome = Run(plan, url, supervisor, out, options).serve()
         out.say(_last_line(outcome))
     return outcome.code

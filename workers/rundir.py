@@ -1,6 +1,6 @@
 """Where a run leaves its address: a folder named for its config file, and a lock in it.
 
-$XDG_RUNTIME_DIR/vedette/<name>/run.json   {"pid": …, "redis": …, "prefix": …, "cameras": […]}
+$XDG_RUNTIME_DIR/vedette/<name>/run.json   an `Address` as JSON
 $XDG_STATE_HOME/vedette/<name>/redis/      what the embedded server keeps
 """
 
@@ -23,6 +23,7 @@ class Address(msgspec.Struct, frozen=True):
     redis: str
     prefix: str
     cameras: tuple[str, ...]
+    page: str | None = None  # the URL before /metrics
 
 
 class RunDirectory:

@@ -106,6 +106,7 @@ class Session:
             slots.count_arrived(self.frames)
             if reason is not None:
                 slots.count_ingest_drop(reason)
+            slots.let_go()
         self._pass_laps(picture)
         self._link.hear(0)
 

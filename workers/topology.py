@@ -41,17 +41,25 @@ class Topology:
     """The workers of one run, the cameras, and the sockets and memory between them."""
 
     def __init__(
-        self, plan: Plan, redis_url: str, supervisor: Supervisor, *, again: bool, spool: str | None
+        self,
+        plan: Plan,
+        redis_url: str,
+        supervisor: Supervisor,
+        *,
+        again: bool,
+        spool: str | None,
+        measured: bool,
     ) -> None:
         self.plan = plan
         self._supervisor = supervisor
         self._redis_url = redis_url
         self._again = again
         self._spool = spool
+        self._measured = measured
         self._token = os.urandom(8).hex()
         self._since = time.time_ns() // 1_000_000
         self.network: control.Up | None = None  # what infer said of itself, the first time
-        self.infer_up = False
+        self.infer_up = self.publish_up = False
         self.infer: Worker | None = None
         self.publish: Worker | None = None
         self.start_infer()
@@ -94,6 +102,7 @@ class Topology:
             model_digest=weights.digest,
             model_input=self.plan.input_size,
             labels=weights.classes,
+            measured=self._measured,
         )
         self.publish = self._supervisor.start("publish", "publish", settings=settings)
         self._join()

@@ -7,11 +7,27 @@ counts it anew, from the first frame of the run, because ingest decodes past wha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.messages import Counts
 from pipeline.slots import EntryId, Slots
 from pipeline.wire import merge_drops
+
+_LOOKS = 20  # at counters that move meanwhile
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """All counts of one moment: arrived = published + dropped + in flight + unaccounted."""
+
+    published: int
+    dropped: Counts
+    in_flight: int
+    unaccounted: int  # 0, or a frame was lost and nobody knows where
+
+    @property
+    def arrived(self) -> int:
+        return self.published + sum(self.dropped.values()) + self.in_flight + self.unaccounted
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +83,24 @@ class Totals:
     def known(self) -> int:
         """Frames that are published, dropped or on their way."""
         return self.published + sum(self.dropped.values()) + self.in_flight
+
+    def look(self) -> Look:
+        """All counts, as of one moment: while a frame moves on, some are ahead of the others."""
+        for _ in range(_LOOKS):
+            arrived = self._slots.arrived if self._slots else None
+            look = Look(self.published, self.dropped, self.in_flight, 0)
+            missing = 0 if arrived is None else self._missing(arrived, look)
+            if not missing:
+                break
+        return replace(look, unaccounted=missing)
+
+    def _missing(self, arrived: int, look: Look) -> int:
+        """Frames that have arrived in the memory of now, and are nowhere."""
+        assert self._slots is not None
+        if self._live:
+            known = self._slots.published + sum(self._slots.dropped().values())
+            return arrived - known - self._slots.in_flight()
+        return max(0, arrived - look.arrived)  # below 0 while it is decoded past
 
     @property
     def session_frames(self) -> int:

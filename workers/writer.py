@@ -12,7 +12,7 @@ import msgspec
 
 from pipeline.channel import Channel
 from pipeline.errors import SinkUnavailable
-from pipeline.messages import Counts, Ended, Message
+from pipeline.messages import Counts, Ended, Message, Stamps
 from pipeline.sinks.jobs import Position
 from pipeline.sinks.lanes import StreamRefused
 from pipeline.sinks.lease import LeaseTaken
@@ -22,6 +22,7 @@ from pipeline.sinks.window import NO_ENTRY, EntryId, Keys
 from pipeline.slots import Slots
 from pipeline.wire import CameraMessage, DetectionsMessage, ended_message, merge_drops
 from workers import control
+from workers.journeys import Journeys
 from workers.pause import Pause
 
 LIVE_WINDOW = 2000  # records of a live camera that wait for Redis; older ones are shed
@@ -63,6 +64,7 @@ class Take:
     camera: str
     message: DetectionsMessage | CameraMessage
     ended: Ended | None = None
+    stamps: Stamps | None = None  # of a frame that is measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +89,11 @@ Work = Take | Open | Move
 class Writer:
     """The thread. Not a `threading.Thread`: an executor hands its exception over."""
 
-    def __init__(self, sink: RedisSink, channel: Channel, prefix: str) -> None:
+    def __init__(self, sink: RedisSink, channel: Channel, prefix: str, journeys: Journeys) -> None:
         self._sink = sink
         self._channel = channel
         self._prefix = prefix
+        self._journeys = journeys
         self._work: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._cameras: dict[str, Camera] = {}
         self._busy: dict[str, Camera] = {}  # those with something for Redis
@@ -129,6 +132,8 @@ class Writer:
             for camera in list(self._busy.values()):
                 if max(self._pause.until, camera.pause.until) <= time.monotonic():
                     self._attend(camera)
+            self._journeys.tell()
+        self._journeys.tell(now=True)
 
     def _attend(self, camera: Camera) -> None:
         try:
@@ -222,6 +227,8 @@ class Writer:
             return
         camera.ended = work.ended or camera.ended
         self._busy[name] = camera
+        if work.stamps is not None:
+            self._journeys.begin(work.stamps)
         if isinstance(work.message, DetectionsMessage):
             self._advance(camera, work.message)
         elif work.message.state == "ended" and not self._may_end(camera, work.message.session):

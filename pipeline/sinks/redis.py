@@ -55,10 +55,11 @@ class RedisSink:
 
     `step_in` and `write` raise SinkUnavailable whenever Redis does not take a batch; calling them
     again later is always right. They raise StreamRefused (LeaseTaken is one) where only this
-    camera has to stop. `clock` gives seconds since 1970; `notice` takes sentences for a person.
+    camera has to stop. `clock` gives seconds since 1970; `notice` takes sentences for a person;
+    `tell` hears of each frame that is confirmed for the first time.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 — who it is and whom it tells, by keyword only
         self,
         url: str,
         *,
@@ -67,6 +68,7 @@ class RedisSink:
         notice: Callable[[str], None] = lambda _: None,
         budget: Budget | None = None,
         spool: Spool | None = None,
+        tell: Callable[[Record], None] = lambda record: None,
     ) -> None:
         self.place = place(url)
         self._url = url
@@ -75,6 +77,7 @@ class RedisSink:
         self._notice = notice
         self._budget = budget or Budget()
         self._spool = spool
+        self._tell = tell
         self._fence: Fence | None = None
         self._streams: list[Stream] = []
         self._most = BATCH  # fewer while answers do not come in time
@@ -101,7 +104,7 @@ class RedisSink:
         if live and self._spool is not None:  # a file is decoded again instead
             name = keys.detections.removesuffix(":detections")
             queue = Spooled(self._spool, name, limit, self._clock)
-        window = Window(keys, limit=limit, queue=queue)
+        window = Window(keys, limit=limit, queue=queue, tell=self._tell)
         lease = Lease(keys.owner, keys.camera, self._owner)
         asked = None if live else Job(job, self._owner.token, again)
         stream = Stream(window, lease, asked, maxlen)

@@ -12,7 +12,7 @@ events' are `<ms>-<n>`, never smaller than the last one, whatever the clock does
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -78,8 +78,11 @@ class Window:
         limit: int | None,
         epoch: int | None = None,
         queue: Drafts | Spooled | None = None,
+        tell: Callable[[Record], None] = lambda record: None,
     ) -> None:
+        """`tell` hears of each frame that Redis confirms for the first time."""
         self.keys = keys
+        self._tell = tell
         self.epoch = epoch
         self.job: str | None = None
         self.last = {keys.detections: NO_ENTRY, keys.events: NO_ENTRY}  # the highest known ids
@@ -213,7 +216,8 @@ class Window:
         return record.is_frame and is_first
 
     def _keep(self, record: Record, now: float) -> int:
-        new = self._is_new(record)
+        if new := self._is_new(record):
+            self._tell(record)
         self._confirmed[record.key] = max(self._confirmed[record.key], record.id)
         self._kept.append((now, record))
         return int(new)

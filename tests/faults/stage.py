@@ -60,6 +60,7 @@ class Stage:
         self.config: dict[str, Any] = {
             "model": {"weights": str(clips.weights), "input_size": [192, 320]},
             "redis": {"url": proxy.url},
+            "telemetry": {"listen": "off"},
             "cameras": [
                 {"id": YARD, "url": str(clips.yard.path)},
                 {"id": GATE, "url": str(clips.gate.path), "live": True},

@@ -1,0 +1,166 @@
+"""What a run measures, as OpenTelemetry instruments; docs/metrics.md says how to read them.
+
+Counters are read from the last `Figures`, so a page is of one moment and costs the pipeline
+nothing. Durations come as stamps, since the SDK has no histogram that could be read off.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricReader
+from opentelemetry.sdk.resources import Resource
+
+from pipeline.messages import Stamps
+from workers.figures import ENDED, STATES, CameraFigures, Figures
+
+# Seconds. A batch on a GPU takes 2 ms, a camera that is too slow seconds.
+BOUNDS = tuple(
+    milliseconds / 1000
+    for milliseconds in (1, 2, 5, 10, 20, 35, 50, 75, 100, 150, 250, 500, 1000, 2500, 5000, 10_000)
+)
+_Read = Callable[[Figures], Iterable[Observation]]
+
+
+class Meters:
+    """The instruments. `show` and `record` are for one thread, readers for any."""
+
+    def __init__(self, readers: Sequence[MetricReader], resource: Resource) -> None:
+        self._figures = Figures(at=time.monotonic())
+        self._provider = MeterProvider(readers, resource, shutdown_on_exit=False)
+        self._meter = self._provider.get_meter("vedette")
+        self._observe_cameras()
+        self._observe_run()
+        self._stages = self._meter.create_histogram(
+            "vedette.stage.duration",
+            unit="s",
+            description="what a stage cost a frame: decode, wait for its batch, infer, publish",
+            explicit_bucket_boundaries_advisory=BOUNDS,
+        )
+        self._latency = self._meter.create_histogram(
+            "vedette.frame.latency",
+            unit="s",
+            description="from the arrival of a frame's packet until Redis has its message",
+            explicit_bucket_boundaries_advisory=BOUNDS,
+        )
+
+    @property
+    def figures(self) -> Figures:
+        """The last ones that were shown."""
+        return self._figures
+
+    def show(self, figures: Figures) -> None:
+        self._figures = figures
+
+    def record(self, stamps: Stamps) -> None:
+        """One frame that Redis has."""
+        durations = {
+            "decode": stamps.decode_ns,
+            "wait": stamps.batched_ns - stamps.written_ns,
+            "infer": stamps.inferred_ns - stamps.batched_ns,
+            "publish": stamps.published_ns - stamps.inferred_ns,
+        }
+        for stage, nanoseconds in durations.items():
+            self._stages.record(nanoseconds / 1e9, {"camera": stamps.camera, "stage": stage})
+        whole = stamps.published_ns - min(stamps.captured_ns, stamps.written_ns - stamps.decode_ns)
+        self._latency.record(whole / 1e9, {"camera": stamps.camera})
+
+    def close(self) -> None:
+        """Sends what there is; may take as long as the exporter does."""
+        self._provider.shutdown()
+
+    def _observe_cameras(self) -> None:
+        counter, gauge = self._counter, self._gauge
+        frames = "{frame}"
+        counter("frames.arrived", frames, "frames that came from the camera", _each(_arrived))
+        counter("frames.published", frames, "frames that Redis has", _each(_published))
+        counter("frames.dropped", frames, "frames that were dropped, by reason", _dropped)
+        gauge("frames.in_flight", frames, "frames between the decoder and Redis", _each(_in_flight))
+        gauge(
+            "frames.unaccounted",
+            frames,
+            "frames that have arrived and are nowhere: always 0",
+            _each(_unaccounted),
+        )
+        counter(
+            "camera.sessions",
+            "{session}",
+            "connections, or readings of a file, that have begun",
+            _each(_sessions),
+        )
+        gauge("camera.state", "1", "1 for the state that the camera is in", _states)
+
+    def _observe_run(self) -> None:
+        self._counter(
+            "worker.restarts",
+            "{restart}",
+            "processes that had died and were started again",
+            _restarts,
+        )
+        self._gauge("ready", "1", "1 while every process is there", _ready)
+
+    def _counter(self, name: str, unit: str, text: str, read: _Read) -> None:
+        self._meter.create_observable_counter(
+            f"vedette.{name}", [self._reading(read)], unit=unit, description=text
+        )
+
+    def _gauge(self, name: str, unit: str, text: str, read: _Read) -> None:
+        self._meter.create_observable_gauge(
+            f"vedette.{name}", [self._reading(read)], unit=unit, description=text
+        )
+
+    def _reading(self, read: _Read) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        return lambda options: list(read(self._figures))
+
+
+def _each(value: Callable[[CameraFigures], int]) -> _Read:
+    """One number of each camera."""
+    return lambda figures: (
+        Observation(value(camera), {"camera": camera.camera}) for camera in figures.cameras
+    )
+
+
+def _arrived(camera: CameraFigures) -> int:
+    return camera.frames.arrived
+
+
+def _published(camera: CameraFigures) -> int:
+    return camera.frames.published
+
+
+def _in_flight(camera: CameraFigures) -> int:
+    return camera.frames.in_flight
+
+
+def _unaccounted(camera: CameraFigures) -> int:
+    return camera.frames.unaccounted
+
+
+def _sessions(camera: CameraFigures) -> int:
+    return camera.sessions
+
+
+def _dropped(figures: Figures) -> Iterator[Observation]:
+    for camera in figures.cameras:
+        for reason, frames in camera.frames.dropped.items():
+            yield Observation(frames, {"camera": camera.camera, "reason": reason})
+
+
+def _states(figures: Figures) -> Iterator[Observation]:
+    for camera in figures.cameras:
+        # A file has no other states.
+        for state in STATES if camera.live else (*STATES[:2], ENDED):
+            yield Observation(int(camera.state == state), {"camera": camera.camera, "state": state})
+
+
+def _restarts(figures: Figures) -> Iterator[Observation]:
+    for (role, name), count in figures.restarts.items():
+        camera = {"camera": name} if role == "ingest" else {}
+        yield Observation(count, {"role": role, **camera})
+
+
+def _ready(figures: Figures) -> Iterator[Observation]:
+    yield Observation(int(not figures.missing))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -49,6 +50,7 @@ class Document:
     lines: dict[Place, int] = field(default_factory=dict)
     written: dict[Place, str] = field(default_factory=dict)  # numbers, true, false: their text
     references: dict[Place, str] = field(default_factory=dict)  # values made of `${…}`: which ones
+    files: list[Path] = field(default_factory=list)  # that references name
     mistakes: list[Mistake] = field(default_factory=list)
     broken: set[Place] = field(default_factory=set)  # told about already; what lies below, too
 

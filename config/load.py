@@ -29,6 +29,11 @@ class Loaded:
     config: Config
     document: Document = field(repr=False)
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file itself, and those that its secrets come from."""
+        return (self.path.absolute(), *dict.fromkeys(self.document.files))
+
     def line(self, *place: str | int) -> int | None:
         """The line of a key, as `line("cameras", 1, "url")`, or of what is around an absent one."""
         return self.document.line(place)
@@ -39,7 +44,7 @@ class Loaded:
 
 
 def load(path: Path, *, environment: Mapping[str, str] | None = None) -> Loaded:
-    """Read, resolve `${env:…}` from `environment` (default: the process's) and validate.
+    """Read, resolve references (`environment`: the process's by default) and validate.
 
     Raises `ConfigMistakes`, which then holds what `check_files` finds, too. A missing video alone
     is no mistake here: `vedette tail` needs none.
@@ -48,11 +53,11 @@ def load(path: Path, *, environment: Mapping[str, str] | None = None) -> Loaded:
     folder = path.absolute().parent
     config = None
     if document.readable:
-        expand(document, os.environ if environment is None else environment)
+        expand(document, os.environ if environment is None else environment, folder)
         config = _validate(document, folder)
     if config is None or document.mistakes:
         raise ConfigMistakes(path, [*document.mistakes, *file_mistakes(document, folder)])
-    return Loaded(path, config.model_copy(update={"name": _name(path)}), document)
+    return Loaded(path, config.model_copy(update={"name": config_name(path)}), document)
 
 
 def check_files(loaded: Loaded) -> list[Mistake]:
@@ -88,7 +93,7 @@ def _unreadable(path: Path, text: str, line: int | None = None) -> ConfigMistake
     return ConfigMistakes(path, [Mistake(line, "", text)])
 
 
-def _name(path: Path) -> str:
+def config_name(path: Path) -> str:
     """The file's name without its ending, fit to be a folder's name."""
     return re.sub(r"[^\w.-]+", "-", path.stem).strip(".-") or "vedette"
 

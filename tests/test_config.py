@@ -535,6 +535,34 @@ def test_references_take_their_values_from_the_environment(
     assert source(loaded) == url
 
 
+def test_references_take_their_values_from_files(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("a@b\nc \n")
+    text = CAMERAS + "- id: gate\n  url: 'rtsp://u:${file:password}@h/x'\n"
+
+    loaded = read(tmp_path, text)
+
+    assert source(loaded) == "rtsp://u:a%40b%0Ac%20@h/x"
+    assert loaded.files == (loaded.path.absolute(), tmp_path / "password")
+
+
+@pytest.mark.parametrize(
+    ("data", "mode", "message"),
+    [
+        (b"\xff", 0o600, "holds what is no text in UTF-8"),
+        (b"x" * 65_537, 0o600, "holds more than 65,536 bytes, must be a secret"),
+        (b"x", 0o602, "may be written to by everybody: chmod o-w it"),
+    ],
+)
+def test_a_file_that_is_no_secret_is_a_mistake(
+    tmp_path: Path, data: bytes, mode: int, message: str
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(data)
+    secret.chmod(mode)
+
+    assert f"{secret} {message}" in mistakes(tmp_path, with_camera("classes: ['${file:secret}']"))
+
+
 def test_a_reference_can_stand_for_a_number_a_flag_and_a_label(tmp_path: Path) -> None:
     text = with_camera("max_fps: ${env:FPS}\nloop: ${env:LOOP}\nclasses: ['${env:LABEL}']")
 
@@ -547,10 +575,12 @@ def test_a_reference_can_stand_for_a_number_a_flag_and_a_label(tmp_path: Path) -
     ("text", "message"),
     [
         ("${env:NONE}", "the environment variable NONE is not set"),
-        ("${file:/etc/x}", "found a reference of kind 'file', must be ${env:NAME}"),
-        ("${NONE}", "found ${…} without the name of a variable, must be ${env:NAME}"),
-        ("${env:}", "found ${…} without the name of a variable, must be ${env:NAME}"),
-        ("${env:A-B}", "found ${…} without the name of a variable, must be ${env:NAME}"),
+        ("${file:/none/x}", "/none/x cannot be read: No such file or directory"),
+        ("${file:/dev/null}", "found no file at /dev/null, must be a file with a secret in it"),
+        ("${vault:x}", "found a reference of kind 'vault', must be ${env:NAME} or ${file:PATH}"),
+        ("${NONE}", "found ${…} without a name or a path, must be ${env:NAME} or ${file:PATH}"),
+        ("${env:}", "found ${…} without a name or a path, must be ${env:NAME} or ${file:PATH}"),
+        ("${env:A-B}", "found ${…} without a name or a path, must be ${env:NAME} or ${file:PATH}"),
         ("a${b", "found ${ without its }; write $${ for the two characters themselves"),
     ],
 )

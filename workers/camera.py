@@ -49,6 +49,8 @@ class CameraRun:
     worker: Worker | None
     totals: Totals
     generation: int = 0
+    fresh: bool = True  # publish has said nothing of it yet
+    removed: bool = False  # from the config: it is to end
     identified: bool = False
     digest: str | None = None  # of the file
     asked: bool = False
@@ -204,6 +206,10 @@ class CameraRun:
             complete=False,
             fault=closing.fault,
         )
+
+    def closed(self, closing: Closing) -> control.Finished:
+        """It ends, and there is nothing to be published."""
+        return control.Finished(self.config.id, 0, False, closing.fault, closing.reason)
 
     def job(self, plan: Plan, precision: str) -> str | None:
         """Digest of all that decides a file's results; None where it is like no other job."""

@@ -1,4 +1,4 @@
-"""`vedette check FILE [--probe]`: what a run would do, and whether it could."""
+"""`vedette check FILE [--probe] [--against RUN]`: what a run would do, and whether it could."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from typing import Any
 
 import redis
 
+from config.load import config_name
 from config.schema import Camera
-from pipeline.errors import SinkUnavailable, VedetteError
+from pipeline.errors import ConfigError, SinkUnavailable, VedetteError
 from pipeline.sinks.address import place
 from pipeline.sinks.redis import connect, unavailable
+from workers.changes import Changes, changes, fingerprint
 from workers.embedded import find_server
 from workers.look import look
 from workers.preflight import Plan, prepare
+from workers.rundir import read_address, runs
 
 _AT_ONCE = 8  # cameras that are opened side by side
 _ANSWER = 5.0  # seconds that Redis, or its binary, has for one answer
@@ -39,12 +42,17 @@ class Finding:
         return f"{'ok' if self.ok else 'failed':<6}  {self.what}: {self.text}"
 
 
-def check(path: Path, *, probe: bool) -> int:
+def check(path: Path, *, probe: bool, against: str | None = None) -> int:
     """Prints what the config comes to, then, with `probe`, what its parts really are.
 
-    0, or 2 where a part failed. Raises ConfigMistakes with everything that is wrong in the file.
+    `against` names a run that goes on: what the config would change there comes first.
+
+    0, or 2 where a part failed. Raises ConfigMistakes with everything that is wrong in the file,
+    ConfigError where the run could not take it, or there is none.
     """
     plan = prepare(path)
+    if against is not None:
+        print(_changes(plan, against))
     for summary in _summary(path, plan):
         print(summary)
     if not probe:
@@ -75,6 +83,15 @@ def shown(url: str) -> str:
     _, at, rest = rest.rpartition("@")
     address, question, _ = rest.partition("?")
     return f"{scheme}://{'***@' if at else ''}{address}{'?***' if question else ''}"
+
+
+def _changes(plan: Plan, against: str) -> Changes:
+    name = config_name(Path(against))
+    run = read_address(name)
+    if run is None or run.config is None:
+        going = ", ".join(sorted(runs())) or "none"
+        raise ConfigError(f"--against: no run of {name} is going on, must be one of: {going}")
+    return changes(run.config, fingerprint(plan))
 
 
 def _summary(path: Path, plan: Plan) -> Iterator[str]:

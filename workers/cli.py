@@ -18,6 +18,7 @@ from pipeline.errors import ConfigError, VedetteError, WeightsError
 from workers.cli_demo import demo
 from workers.cli_status import status
 from workers.cli_train import train
+from workers.cli_weights import weights
 
 app = cyclopts.App(
     name="vedette",
@@ -26,8 +27,7 @@ app = cyclopts.App(
     help_on_error=False,
     suppress_keyboard_interrupt=False,
 )
-weights_app = cyclopts.App(name="weights", help="Get, convert and look at weights files.")
-app.command(weights_app)
+app.command(weights)
 app.command(demo)
 app.command(status)
 app.command(train)
@@ -82,8 +82,11 @@ def run(
     /,
     *,
     again: Annotated[bool, _flag] = False,
+    watch: Annotated[bool, _flag] = False,
 ) -> int:
     """Run the pipeline of a config file until its sources end, or SIGTERM.
+
+    SIGHUP has it read the file again: cameras that differ come, go or begin anew.
 
     Parameters
     ----------
@@ -91,14 +94,18 @@ def run(
         The config file.
     again
         Publish files anew that have been published already.
+    watch
+        Also read the file again whenever it, or a secret's file, has changed.
     """
     from workers.run import run as run_file
 
-    return run_file(file, again=again)
+    return run_file(file, again=again, watch=watch)
 
 
 @app.command
-def check(file: Path, /, *, probe: Annotated[bool, _flag] = False) -> int:
+def check(
+    file: Path, /, *, probe: Annotated[bool, _flag] = False, against: str | None = None
+) -> int:
     """Say everything that is wrong with a config file, or what it comes to.
 
     Parameters
@@ -107,10 +114,12 @@ def check(file: Path, /, *, probe: Annotated[bool, _flag] = False) -> int:
         The config file.
     probe
         Also open each camera, Redis and the weights, and say what they are.
+    against
+        A run that goes on, by its config file or name: say what the file would change there.
     """
     from workers.check import check as check_file
 
-    return check_file(file, probe=probe)
+    return check_file(file, probe=probe, against=against)
 
 
 @app.command
@@ -290,67 +299,6 @@ def detect(  # noqa: PLR0913 — the options of a command
         json=json,
     )
     return detect_in(sources, options)
-
-
-@weights_app.command(name="import")
-def import_(
-    checkpoint: Path,
-    /,
-    *,
-    output: Annotated[Path, Parameter(name=("--output", "-o"))],
-    variant: str | None = None,
-    names: Path | None = None,
-) -> None:
-    """Fold an official checkpoint into a weights file.
-
-    Parameters
-    ----------
-    checkpoint
-        A `.pt` of the original project, or safetensors under its key names.
-    output
-        The weights file to write: OUT.safetensors.
-    variant
-        Which network it is (see `weights list`), where the file cannot tell.
-    names
-        A file of class names, one per line.
-    """
-    from workers.weights import import_checkpoint
-
-    import_checkpoint(checkpoint, output, variant=variant, names=names)
-
-
-@weights_app.command
-def show(file: Path, /) -> None:
-    """Say what a weights file is."""
-    from workers import weights
-
-    weights.show(file)
-
-
-@weights_app.command(name="list")
-def list_() -> None:
-    """List the variants that a weights file may hold."""
-    from workers import weights
-
-    weights.list_variants()
-
-
-@weights_app.command
-def fetch(
-    variant: str, /, *, output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None
-) -> None:
-    """Download the original's weights (GPL-3.0) and import them.
-
-    Parameters
-    ----------
-    variant
-        Which (see `weights list`).
-    output
-        The weights file to write. Default: VARIANT.safetensors here.
-    """
-    from workers import weights
-
-    weights.fetch(variant, output)
 
 
 @app.command

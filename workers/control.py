@@ -51,6 +51,7 @@ class PublishCamera(Message, frozen=True):
 
     camera: str
     generation: int
+    fresh: bool  # whatever had this name before has finished, and is another
     live: bool
     maxlen: int | None
     confidence: float

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from workers import life
 from workers.camera import CameraRun
+from workers.topology import Topology
 from workers.totals import Look
 
 ENDED = "ended"
@@ -43,7 +44,23 @@ class Figures:
         return time.monotonic() - self.at
 
 
-def figures_of(camera: CameraRun) -> CameraFigures:
+def figures_of(
+    topology: Topology, restarts: Mapping[tuple[str, str], int], *, ending: bool
+) -> Figures:
+    reasons = {
+        "the run is ending": ending,
+        "infer is not up": not topology.infer_up,
+        "publish is not up": not topology.publish_up,
+    }
+    return Figures(
+        at=time.monotonic(),
+        cameras=[_of_camera(camera) for camera in topology.cameras],
+        restarts=dict(restarts),
+        missing=[reason for reason, holds in reasons.items() if holds],
+    )
+
+
+def _of_camera(camera: CameraRun) -> CameraFigures:
     return CameraFigures(
         camera.config.id,
         camera.config.is_live,

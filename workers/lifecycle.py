@@ -13,12 +13,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from config.errors import ConfigMistakes
+from config.schema import Camera
+from pipeline.errors import VedetteError
 from workers import control
 from workers.camera import CameraRun, Closing
-from workers.figures import Figures, figures_of
+from workers.changes import changes, fingerprint
+from workers.figures import figures_of
 from workers.observer import Nobody, Observer
 from workers.outcome import Outcome, outcome_of
 from workers.preflight import Plan
+from workers.reload import ConfigFile, terminal_is_gone
 from workers.report import Reporter
 from workers.restarts import Restarts
 from workers.supervisor import Died, Event, Said, Signalled, Supervisor, Worker
@@ -40,6 +45,7 @@ class Options:
     spool: str | None = None  # a folder for live records that wait for Redis
     tend: Callable[[], str | None] = lambda: None  # called every tick; what it says is said on
     observer: Observer | None = None
+    file: ConfigFile | None = None  # where the plan comes from, and another may
 
 
 class Run:
@@ -66,6 +72,7 @@ class Run:
         self._restarts: dict[tuple[str, str], Restarts] = {}
         self._due: list[tuple[float, str, str]] = []  # when to start which role and name again
         self._turnstile = Turnstile()
+        self._gone: list[CameraRun] = []  # removed from the config, and ended
         self._seen_up: set[tuple[str, str]] = set()
         self._topology = Topology(
             plan,
@@ -88,41 +95,26 @@ class Run:
             for event in self._supervisor.events(_TICK):
                 self._react(event)
             self._start_what_is_due()
+            if self._options.file is not None and self._options.file.is_due():
+                self._reload(self._options.file)
+            self._come_and_go()
             for camera in self._unfinished():
                 self._topology.advance(camera)
                 self._watch(camera)
             self._out.update(self.cameras)
-            self._observer.show(self._figures())
+            self._observer.show(figures_of(self._topology, self._restarted, ending=self._stopping))
             if (news := self._options.tend()) is not None:
                 self._out.say(news)
-            if not self._leaving and not self._unfinished():
+            if not self._leaving and not self._unfinished() and not self._coming():
                 self._leave()
             if self._deadline is not None and time.monotonic() > self._deadline:
                 self._due.clear()
                 self._supervisor.kill()
-        outcome = outcome_of(
-            self.cameras, self._problems, usage=self._usage, since=self._started_at
-        )
-        for camera in self.cameras:
+        cameras = [*self._gone, *self.cameras]
+        outcome = outcome_of(cameras, self._problems, usage=self._usage, since=self._started_at)
+        for camera in cameras:
             camera.totals.close()
         return outcome
-
-    def _figures(self) -> Figures:
-        return Figures(
-            at=time.monotonic(),
-            cameras=[figures_of(camera) for camera in self.cameras],
-            restarts=dict(self._restarted),
-            missing=self._missing(),
-        )
-
-    def _missing(self) -> list[str]:
-        """Why the run is not ready."""
-        reasons = {
-            "the run is ending": self._stopping,
-            "infer is not up": not self._topology.infer_up,
-            "publish is not up": not self._topology.publish_up,
-        }
-        return [reason for reason, holds in reasons.items() if holds]
 
     def _unfinished(self) -> list[CameraRun]:
         return [camera for camera in self.cameras if camera.finished is None]
@@ -133,6 +125,8 @@ class Run:
                 self._hear(event.worker, event.message)
             case Died():
                 self._mourn(event)
+            case Signalled(name="SIGHUP") if self._options.file and not terminal_is_gone():
+                self._reload(self._options.file)
             case Signalled():
                 self._stop(event.name)
 
@@ -216,7 +210,7 @@ class Run:
         elif camera.closing is not None:
             if standing.session is None and not (camera.ends or standing.owed):
                 camera.totals.settle()
-                self._finish(camera, _closed(camera, camera.closing))
+                self._finish(camera, camera.closed(camera.closing))
         elif suspect is not None and camera.is_stuck_at(frame):
             fault = "decoder" if suspect == "its decoder" else "us"
             self._close(
@@ -237,6 +231,48 @@ class Run:
         if camera.worker is not None:
             camera.worker.send(control.Stop())
 
+    # ── cameras that come and go ──────────────────────────────────────────────────────────────
+
+    def _reload(self, file: ConfigFile) -> None:
+        """Takes over a changed config, whole or not at all."""
+        if self._stopping:
+            return
+        try:
+            plan = file.read()
+            found = changes(fingerprint(self._topology.plan), fingerprint(plan))
+        except (ConfigMistakes, VedetteError) as error:
+            self._out.say(f"{error}\nthe config was not taken: nothing changes")
+            return
+        for line in str(found).splitlines():
+            self._out.say(f"config: {line}")
+        self._topology.plan = plan
+        for camera in self.cameras:
+            name = camera.config.id
+            if not camera.removed and (name in found.removed or name in found.restarted):
+                camera.removed = True
+                if camera.finished is None:
+                    self._end(camera)
+        file.adopt(plan)
+
+    def _come_and_go(self) -> None:
+        """Lets go of removed cameras that have ended, then begins those that are new."""
+        for camera in [one for one in self.cameras if one.removed]:
+            if camera.finished is not None and camera.worker is None:
+                self.cameras.remove(camera)
+                camera.totals.close()
+                self._gone.append(camera)
+        for config in self._coming():
+            if all(camera.config.id != config.id for camera in self.cameras):
+                before = [one.generation for one in self._gone if one.config.id == config.id]
+                self._topology.start_camera(config, max(before, default=0))
+
+    def _coming(self) -> list[Camera]:
+        """Cameras of the config that have not begun, or are to begin anew."""
+        if self._stopping:
+            return []
+        here = {camera.config.id for camera in self.cameras if not camera.removed}
+        return [config for config in self._topology.plan.config.cameras if config.id not in here]
+
     # ── how it ends ───────────────────────────────────────────────────────────────────────────
 
     def _stop(self, signal_name: str) -> None:
@@ -256,10 +292,14 @@ class Run:
         self._deadline = time.monotonic() + seconds
         self._due = [(0.0, role, name) for _, role, name in self._due if role == "publish"]
         for camera in self._unfinished():
-            if camera.begun and camera.worker is not None and self._topology.infer is not None:
-                camera.worker.send(control.Stop())  # its `Ended` travels the whole way
-            else:
-                self._close(camera, Closing("stopped"))
+            self._end(camera)
+
+    def _end(self, camera: CameraRun) -> None:
+        """Has a camera end in order, whoever of its workers is there."""
+        if camera.begun and camera.worker is not None and self._topology.infer is not None:
+            camera.worker.send(control.Stop())  # its `Ended` travels the whole way
+        else:
+            self._close(camera, Closing("stopped"))
 
     def _close(self, camera: CameraRun, closing: Closing) -> None:
         """Ends a camera without its ingest: by publish, if there has been anything of it."""
@@ -270,7 +310,7 @@ class Run:
             camera.begin_anew()
         else:
             reason = "stopped before it began" if closing.fault is None else closing.reason
-            self._finish(camera, _closed(camera, Closing(reason, closing.fault)))
+            self._finish(camera, camera.closed(Closing(reason, closing.fault)))
 
     def _leave(self) -> None:
         self._leaving = self._stopping = True
@@ -302,6 +342,9 @@ class Run:
         name = (worker.role, worker.name)
         self._forget(worker)
         wait = self._restarts.setdefault(name, Restarts()).wait(time.monotonic())
+        if not self._is_needed(worker):  # its camera was to end anyhow
+            self._out.say(f"{worker} {death.cause}")
+            return
         if self._stopping and worker.role != "publish":
             self._out.say(f"{worker} {death.cause}")
             self._problems.append(f"{worker} {death.cause}")
@@ -329,9 +372,9 @@ class Run:
             why = Closing("stopped")
             for camera in concerned:
                 camera.lose_publish()
-        if self._stopping:
-            for camera in concerned:
-                self._close(camera, why)
+        for camera in concerned:
+            if self._stopping or camera.removed:
+                self._close(camera, why if self._stopping else Closing("stopped"))
 
     def _give_up(self, worker: Worker, death: Died) -> None:
         """It cannot be started, and would fail again: the run ends."""
@@ -354,8 +397,3 @@ class Run:
                 self._topology.start_publish()
             elif (camera := self._topology.camera(name)).is_going:
                 self._topology.start_ingest(camera)
-
-
-def _closed(camera: CameraRun, closing: Closing) -> control.Finished:
-    """Of a camera that has nothing to be published."""
-    return control.Finished(camera.config.id, 0, False, closing.fault, closing.reason)

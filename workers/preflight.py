@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ class Plan:
     config: Config
     weights: WeightsInfo
     input_size: tuple[int, int]  # height, width
+    files: tuple[Path, ...] = ()  # the config file, and those of its secrets
 
     def class_ids(self, camera: Camera) -> tuple[int, ...] | None:
         """The classes that a camera reports, None for all."""
@@ -42,7 +44,21 @@ def prepare(path: Path) -> Plan:
         mistakes += _misfits(loaded, weights)
     if mistakes or weights is None:
         raise ConfigMistakes(path, mistakes)
-    return Plan(loaded.config, weights, loaded.config.model.input_size or weights.input_size)
+    input_size = loaded.config.model.input_size or weights.input_size
+    return Plan(loaded.config, weights, input_size, loaded.files)
+
+
+def allow_descriptors(cameras: int) -> None:
+    """Raises the soft limit of open files; ConfigError where the hard one is too low."""
+    needed = 64 + 12 * cameras
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise ConfigError(
+            f"{cameras} cameras need {needed} open files and the limit is {hard}: raise it "
+            f"(ulimit -Hn {needed}, LimitNOFILE={needed})"
+        )
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def _contradictions(loaded: Loaded) -> list[Mistake]:

@@ -111,7 +111,7 @@ class Reader:
 
     def _open(self, settings: control.PublishCamera) -> None:
         camera = self._cameras.get(settings.camera)
-        if camera is None:
+        if camera is None or settings.fresh:
             camera = Camera(settings, self._model_of(settings))
             self._cameras[settings.camera] = camera
         if camera.has_ended:  # `Finished` is under way

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 from collections.abc import Callable
 from pathlib import Path
 
 from config.schema import Config
-from pipeline.errors import ConfigError, redact
+from pipeline.errors import redact
+from workers.changes import fingerprint
 from workers.embedded import EmbeddedRedis
 from workers.lifecycle import Options, Run
 from workers.observer import open_observer
 from workers.outcome import Outcome
-from workers.preflight import prepare
+from workers.preflight import Plan, allow_descriptors, prepare
+from workers.reload import ConfigFile
 from workers.report import open_reporter
 from workers.rundir import Address, RunDirectory
 from workers.supervisor import Supervisor
 
 
-def run(path: Path, *, again: bool = False) -> int:
+def run(path: Path, *, again: bool = False, watch: bool = False) -> int:
     """The exit code. Raises ConfigMistakes or VedetteError for what stops it from starting."""
     plan = prepare(path)
     config = plan.config
     with contextlib.ExitStack() as stack:
         supervisor = stack.enter_context(Supervisor())  # from here on a signal is an orderly end
         directory = stack.enter_context(RunDirectory(config.name))
-        _allow_descriptors(len(config.cameras))
+        allow_descriptors(len(config.cameras))
         out = stack.enter_context(open_reporter())
         tend: Callable[[], str | None] = _nothing_to_tend
         if config.redis.is_embedded:
@@ -38,10 +39,20 @@ def run(path: Path, *, again: bool = False) -> int:
             url = config.redis.url.get_secret_value()
             out.say(f"redis: {redact(url)}")
         observer, page = stack.enter_context(open_observer(config, out.say))
-        cameras = tuple(camera.id for camera in config.cameras)
-        directory.announce(Address(os.getpid(), url, config.redis.prefix, cameras, page))
-        spool = _spool(config, directory)
-        options = Options(again=again, spool=spool, tend=tend, observer=observer)
+
+        def adopt(plan: Plan) -> None:
+            cameras = tuple(camera.id for camera in plan.config.cameras)
+            prefix, digests = plan.config.redis.prefix, fingerprint(plan)
+            directory.announce(Address(os.getpid(), url, prefix, cameras, page, digests))
+
+        adopt(plan)
+        options = Options(
+            again=again,
+            spool=_spool(config, directory),
+            tend=tend,
+            observer=observer,
+            file=ConfigFile(path, plan, watch=watch, adopt=adopt),
+        )
         outcome = Run(plan, url, supervisor, out, options).serve()
         out.say(_last_line(outcome))
     return outcome.code
@@ -55,19 +66,6 @@ def _spool(config: Config, directory: RunDirectory) -> str | None:
     if config.redis.durability != "disk":
         return None
     return str(config.redis.spool or directory.spool)
-
-
-def _allow_descriptors(cameras: int) -> None:
-    """Raises the soft limit of open files; ConfigError where the hard one is too low."""
-    needed = 64 + 12 * cameras
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < needed:
-        raise ConfigError(
-            f"{cameras} cameras need {needed} open files and the limit is {hard}: raise it "
-            f"(ulimit -Hn {needed}, LimitNOFILE={needed})"
-        )
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def _last_line(outcome: Outcome) -> str:

@@ -14,6 +14,7 @@ import msgspec
 import platformdirs
 
 from pipeline.errors import ConfigError
+from workers.changes import Fingerprint
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -24,6 +25,7 @@ class Address(msgspec.Struct, frozen=True):
     prefix: str
     cameras: tuple[str, ...]
     page: str | None = None  # the URL before /metrics
+    config: Fingerprint | None = None  # what it runs
 
 
 class RunDirectory:

@@ -83,7 +83,7 @@ class Died:
 
 @dataclass(frozen=True, slots=True)
 class Signalled:
-    """Somebody asks this process to end."""
+    """Somebody asks this process to end, or with SIGHUP, to look at its config again."""
 
     name: str
 
@@ -107,7 +107,7 @@ class Supervisor:
             end.setblocking(False)
         self._selector.register(self._wake, selectors.EVENT_READ, None)
         signal.set_wakeup_fd(self._wake_end.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             self._restore[number] = signal.signal(number, lambda n, _: self._signals.append(n))
         return self
 

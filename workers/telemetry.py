@@ -35,7 +35,7 @@ class Telemetry:
 
     def __init__(self, config: Config, say: Callable[[str], None]) -> None:
         settings = config.telemetry
-        self._live = {camera.id: camera.is_live for camera in config.cameras}
+        self._files: set[str] = set()  # cameras that are files
         resource = Resource.create(
             {
                 "service.name": "vedette",
@@ -66,13 +66,14 @@ class Telemetry:
     def show(self, figures: Figures) -> None:
         """The run as it is now."""
         self._meters.show(figures)
+        self._files = {camera.camera for camera in figures.cameras if not camera.live}
 
     def record(self, frames: Sequence[Stamps]) -> None:
         """Frames that Redis has."""
         for stamps in frames:
             self._meters.record(stamps)
             if self._tracer is not None:
-                self._tracer.trace(stamps, live=self._live.get(stamps.camera, True))
+                self._tracer.trace(stamps, live=stamps.camera not in self._files)
 
     def close(self) -> None:
         """Sends what there is, for a few seconds: the SDK itself would wait half a minute."""

@@ -64,7 +64,9 @@ class Topology:
         self.publish: Worker | None = None
         self.start_infer()
         self.start_publish()
-        self.cameras = [self._start_camera(camera) for camera in plan.config.cameras]
+        self.cameras: list[CameraRun] = []
+        for camera in plan.config.cameras:
+            self.start_camera(camera)
 
     def camera(self, name: str) -> CameraRun:
         return next(camera for camera in self.cameras if camera.config.id == name)
@@ -112,14 +114,15 @@ class Topology:
         if not camera.identified:
             camera.worker.send(control.Identify(camera.config.url.get_secret_value()))
 
-    def _start_camera(self, config: Camera) -> CameraRun:
+    def start_camera(self, config: Camera, generation: int = 0) -> None:
+        """A camera, with its ingest; `generation` is the last one of that name."""
         unlike_any_job = config.is_live or config.loop
         totals = Totals(live=config.is_live)
-        camera = CameraRun(config, None, totals, identified=unlike_any_job)
+        camera = CameraRun(config, None, totals, generation, identified=unlike_any_job)
         if _comes_back(config):
             camera.life = Life(time.time())
+        self.cameras.append(camera)
         self.start_ingest(camera)
-        return camera
 
     def _join(self) -> None:
         """A new data socket from infer to publish."""
@@ -164,6 +167,7 @@ class Topology:
             control.PublishCamera(
                 camera=camera.config.id,
                 generation=camera.generation,
+                fresh=camera.fresh,
                 live=camera.config.is_live,
                 maxlen=self.plan.config.maxlen_of(camera.config),
                 confidence=self.plan.config.confidence_of(camera.config),

@@ -1,0 +1,72 @@
+"""The command line of `vedette weights`; what it does is in `weights.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import cyclopts
+from cyclopts import Parameter
+
+weights = cyclopts.App(name="weights", help="Get, convert and look at weights files.")
+
+
+@weights.command(name="import")
+def import_(
+    checkpoint: Path,
+    /,
+    *,
+    output: Annotated[Path, Parameter(name=("--output", "-o"))],
+    variant: str | None = None,
+    names: Path | None = None,
+) -> None:
+    """Fold an official checkpoint into a weights file.
+
+    Parameters
+    ----------
+    checkpoint
+        A `.pt` of the original project, or safetensors under its key names.
+    output
+        The weights file to write: OUT.safetensors.
+    variant
+        Which network it is (see `weights list`), where the file cannot tell.
+    names
+        A file of class names, one per line.
+    """
+    from workers.weights import import_checkpoint
+
+    import_checkpoint(checkpoint, output, variant=variant, names=names)
+
+
+@weights.command
+def show(file: Path, /) -> None:
+    """Say what a weights file is."""
+    from workers import weights as files
+
+    files.show(file)
+
+
+@weights.command(name="list")
+def list_() -> None:
+    """List the variants that a weights file may hold."""
+    from workers import weights as files
+
+    files.list_variants()
+
+
+@weights.command
+def fetch(
+    variant: str, /, *, output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None
+) -> None:
+    """Download the original's weights (GPL-3.0) and import them.
+
+    Parameters
+    ----------
+    variant
+        Which (see `weights list`).
+    output
+        The weights file to write. Default: VARIANT.safetensors here.
+    """
+    from workers import weights as files
+
+    files.fetch(variant, output)

@@ -250,6 +250,9 @@ PictureSize = Annotated[
 ]
 Share = Annotated[FiniteFloat, _NUMBER, Field(ge=0, le=1), Accepts("a number from 0 to 1")]
 Rate = Annotated[FiniteFloat, _NUMBER, Field(gt=0), Accepts("a number greater than 0")]
+Weight = Annotated[
+    FiniteFloat, _NUMBER, Field(ge=0.01, le=100), Accepts("a number from 0.01 to 100")
+]
 Flag = Annotated[bool, Accepts("true or false")]
 Listen = Annotated[
     str,

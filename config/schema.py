@@ -39,6 +39,7 @@ from config.kinds import (
     SpoolFolder,
     StreamLength,
     Token,
+    Weight,
     is_loopback,
     is_network,
     is_synthetic,
@@ -152,6 +153,12 @@ class Camera(Section):
     )
     classes: Labels | None = Field(default=None, description="labels that are reported; all")
     max_fps: Rate | None = Field(default=None, description="most frames a second; all")
+    weight: Weight = Field(
+        default=1.0, description="its share of the device, by that of others, where that is short"
+    )
+    max_age_ms: Rate = Field(
+        default=500.0, description="a live camera's frames that are older are not gone on with"
+    )
     maxlen: StreamLength | None = Field(
         default=None, description="entries kept of its stream, about; live: redis.maxlen, file: all"
     )

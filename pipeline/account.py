@@ -17,10 +17,11 @@ class Account:
         self._accounted = accounted
         self._dropped = dropped
 
-    def settle(self, session: str, frames: int, dropped: Counts, superseded: int) -> Counts:
+    def settle(self, session: str, frames: int, dropped: Counts, left_out: Counts) -> Counts:
         """The losses before a message behind `frames` that arrived in `session`.
 
-        `dropped` are ingest's, since the session began; `superseded` were read by nobody.
+        `dropped` are ingest's, since the session began; `left_out` are infer's, since the last
+        call.
         """
         if session != self._session:
             self._session, self._accounted, self._dropped = session, 0, {}
@@ -34,8 +35,8 @@ class Account:
         if sum(fresh.values()) > missing:  # what publish had counted is not known: all one
             return {"crash": missing} if missing > 0 else {}
         missing -= sum(fresh.values())
-        superseded = min(superseded, missing)
-        for reason, count in (("superseded", superseded), ("crash", missing - superseded)):
-            if count:
-                fresh[reason] = fresh.get(reason, 0) + count
+        for reason, count in (*left_out.items(), ("crash", missing)):
+            if lost := min(count, missing):
+                fresh[reason] = fresh.get(reason, 0) + lost
+                missing -= lost
         return fresh

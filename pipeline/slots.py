@@ -237,6 +237,10 @@ class Slots:
         self._words[_INFER] = number
         self._ring()
 
+    def count_too_old(self) -> None:
+        """The frame that was taken last is not gone on with."""
+        self._words[_INFER + _DROPS + REASONS.index("too_old")] += 1
+
     def count_read(self) -> None:
         self._words[_INFER + 1] += 1
 

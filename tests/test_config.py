@@ -24,7 +24,7 @@ SOURCE = (
     "must be the path of a file, a file:// URL, or a URL of rtsp://, rtsps://, http://, https://,"
     " synthetic://"
 )
-CAMERA_KEYS = "id, url, live, loop, confidence, classes, max_fps, maxlen"
+CAMERA_KEYS = "id, url, live, loop, confidence, classes, max_fps, weight, max_age_ms, maxlen"
 
 
 def read(folder: Path, text: str | bytes, **environment: str) -> Loaded:
@@ -560,7 +560,8 @@ def test_a_file_that_is_no_secret_is_a_mistake(
     secret.write_bytes(data)
     secret.chmod(mode)
 
-    assert f"{secret} {message}" in mistakes(tmp_path, with_camera("classes: ['${file:secret}']"))
+    found = mistakes(tmp_path, with_camera("classes: ['${file:secret}']"))
+    assert f"classes[0]: secret {message}" in found
 
 
 def test_a_reference_can_stand_for_a_number_a_flag_and_a_label(tmp_path: Path) -> None:

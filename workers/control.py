@@ -92,6 +92,8 @@ class InferCamera(Message, frozen=True):
     geometry: Geometry
     confidence: float
     class_ids: tuple[int, ...] | None
+    weight: float
+    max_age_ms: float | None  # None: a file's frames may wait
     session: str | None  # what publish has of it…
     accounted: int  # …frames published or dropped…
     dropped: Counts  # …and of those, dropped

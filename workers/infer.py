@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
@@ -54,14 +54,16 @@ class Camera:
     data: Channel
     thresholds: Thresholds
     account: Account
-    superseded: int = 0  # since the last result
+    left_out: Counts = field(default_factory=dict)  # since the last result
     offered: bool = False  # a live camera has at most one wake-up in the batcher
     ended: Ended | None = None
     session: str | None = None  # of the last frame that was read
     is_stale: bool = False  # another generation of it is served now
 
     def read(self, out: np.ndarray, hear: Callable[[], None]) -> Ticket | None:
-        """The next frame of a file, the newest of a live camera; None when there is no new one.
+        """The next frame of a file, the newest of a live camera.
+
+        None when there is no new one, or it has become too old.
 
         `hear` is called before the first frame of a session is counted: the end of the one before
         may lie unheard in the socket.
@@ -76,16 +78,28 @@ class Camera:
                 if ticket.frame.session != self.session:
                     hear()
                     self.session = ticket.frame.session
-                self.superseded += number - taken - 1
+                self._leave_out("superseded", number - taken - 1)
                 self.slots.count_taken(number)
+                if self._is_too_old(ticket):
+                    self._leave_out("too_old", 1)
+                    self.slots.count_too_old()
+                    return None
                 self.slots.count_read()
                 return ticket
         return None
 
+    def _is_too_old(self, ticket: Ticket) -> bool:
+        most = self.settings.max_age_ms
+        return most is not None and time.monotonic_ns() - ticket.frame.captured_ns > most * 1e6
+
+    def _leave_out(self, reason: str, frames: int) -> None:
+        if frames:
+            self.left_out[reason] = self.left_out.get(reason, 0) + frames
+
     def drops_before(self, session: str, frames: int, dropped: Counts) -> Counts:
         """What was lost between the last result and one before which `frames` had arrived."""
-        superseded, self.superseded = self.superseded, 0
-        return self.account.settle(session, frames, dropped, superseded)
+        left_out, self.left_out = self.left_out, {}
+        return self.account.settle(session, frames, dropped, left_out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +195,7 @@ class Inference:
             return None
 
     def _forget(self, camera: Camera) -> None:
-        self._batcher.withdraw(camera.settings.camera)
+        self._batcher.remove(camera.settings.camera)
         self._cameras.pop(camera.settings.camera, None)
         self._stop_hearing(camera)
 
@@ -267,6 +281,8 @@ class Inference:
         )
         self._served[settings.camera] = camera
         self._cameras[settings.camera] = camera
+        lossless = not settings.geometry.live
+        self._batcher.add(settings.camera, weight=settings.weight, lossless=lossless)
         self._selector.register(
             camera.data, selectors.EVENT_READ, lambda: self._hear_ingest(camera)
         )
@@ -300,5 +316,7 @@ class Inference:
     def _offer(self, camera: Camera) -> None:
         if camera.offered and camera.slots.geometry.live:
             return
+        if camera.settings.camera not in self._cameras:
+            return  # let go of a moment ago
         camera.offered = True
         self._batcher.offer(camera.settings.camera, time.monotonic_ns())

@@ -266,6 +266,8 @@ class Topology:
             geometry=geometry,
             confidence=self.plan.config.confidence_of(config),
             class_ids=self.plan.class_ids(config),
+            weight=config.weight,
+            max_age_ms=config.max_age_ms if config.is_live else None,
             session=standing.session,
             accounted=standing.accounted,
             dropped=standing.dropped if config.is_live else {},

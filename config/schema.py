@@ -39,6 +39,7 @@ from config.kinds import (
     SpoolFolder,
     StreamLength,
     Token,
+    Transport,
     Weight,
     is_loopback,
     is_network,
@@ -143,6 +144,12 @@ class Camera(Section):
 
     id: CameraId = Field(description="its name in keys, messages and logs; unique")
     url: SourceUrl = Field(description="a file, a network URL, or a scene")
+    transport: Transport = Field(
+        default="tcp", description="how an RTSP camera's video comes: tcp, or udp"
+    )
+    tls_verify: Flag = Field(
+        default=True, description="whether the certificate of rtsps and https must be a good one"
+    )
     live: Flag | None = Field(
         default=None,
         description="fresh and may drop (true), or lossless and may wait (false); by scheme",
@@ -178,6 +185,16 @@ class Camera(Section):
     def is_live(self) -> bool:
         """`live`, or what follows from the scheme where the file says nothing."""
         return self.is_network if self.live is None else self.live
+
+    @field_validator("transport")
+    @classmethod
+    def _refuse_udp_elsewhere(cls, transport: str, info: ValidationInfo) -> str:
+        url = info.data.get("url")  # absent where it has a mistake of its own
+        if transport == "udp" and url is not None:
+            scheme = url.get_secret_value().partition(":")[0].lower()
+            if scheme != "rtsp":
+                raise ValueError("found udp for another URL than rtsp://, must be tcp")
+        return transport
 
     @field_validator("live")
     @classmethod

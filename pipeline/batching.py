@@ -26,7 +26,7 @@ class Batcher:
     """Keeps what each camera offers, and says whose frames go into the next batch."""
 
     def __init__(self, *, max_batch: int, max_wait_ns: int) -> None:
-        self._max_batch = max_batch
+        self.max_batch = max_batch  # frames; may be changed
         self._max_wait_ns = max_wait_ns
         self._lines: dict[str, _Line] = {}
         self._offering: dict[str, _Line] = {}  # those of them, in the order of their turns
@@ -60,7 +60,7 @@ class Batcher:
         """How long until a batch should go: 0 for now, None while there is nothing to go."""
         if not self._frames:
             return None
-        if self._frames >= self._max_batch:
+        if self._frames >= self.max_batch:
             return 0
         oldest_ns = min(line.since_ns[0] for line in self._offering.values())
         return max(0, oldest_ns + self._max_wait_ns - now_ns)
@@ -74,7 +74,7 @@ class Batcher:
         """
         batch: list[str] = []
         sitting_out = self._ahead()
-        while len(batch) < self._max_batch:
+        while len(batch) < self.max_batch:
             ready = [name for name in self._offering if name not in sitting_out]
             if not ready:
                 break

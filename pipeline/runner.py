@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pipeline.errors import ConfigError
 from pipeline.letterbox import Letterbox
@@ -31,6 +32,7 @@ from pipeline.yolov6.nms import select
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _CPU_BATCH = 4  # frames: larger batches of one thread gain nothing and make everybody wait
 _GPU_STREAMS = 2
+_RECOVERY = 500  # batches without a want of memory after which they may be larger again
 _DEVICE = re.compile(r"cpu|cuda(:[0-9]{1,3})?")
 
 
@@ -137,6 +139,14 @@ class Runner:
             self._free.put(Staging(block.numpy(), block))
         self._local = threading.local()
         self._threads = ThreadPoolExecutor(plan.threads, "infer", initializer=self._start_thread)
+        self._most = plan.batch
+        self._well = 0  # batches since memory was short
+        self._lock = threading.Lock()  # of these two
+
+    @property
+    def most(self) -> int:
+        """Frames that a batch may have now: fewer than planned where memory has been short."""
+        return self._most
 
     def fileno(self) -> int:
         return self._bell
@@ -197,13 +207,47 @@ class Runner:
         try:
             if self.plan.device.type == "cuda":
                 with torch.cuda.stream(self._local.stream):
-                    return self._detect(staging, thresholds)
-            return self._detect(staging, thresholds)
+                    return self._in_parts(staging.tensor, thresholds)
+            return self._in_parts(staging.tensor, thresholds)
         finally:
             self._free.put(staging)
 
-    def _detect(self, staging: Staging, thresholds: Sequence[Thresholds]) -> list[Found]:
-        pixels = staging.tensor[: len(thresholds)].to(self.plan.device, non_blocking=True)
+    def _in_parts(self, pixels: Tensor, thresholds: Sequence[Thresholds]) -> list[Found]:
+        """A batch whole, or in halves where the device has not the memory for it.
+
+        Raises what the device raises for one frame: this process is of no more use then.
+        """
+        try:
+            found = self._detect(pixels[: len(thresholds)], thresholds)
+        except torch.OutOfMemoryError:
+            if len(thresholds) == 1:
+                raise
+        else:
+            self._settle(None)
+            return found
+        # Out of the handler, whose traceback holds the tensors that were in the way.
+        half = self._settle(len(thresholds))
+        return [
+            one
+            for start in range(0, len(thresholds), half)
+            for one in self._in_parts(pixels[start:], thresholds[start : start + half])
+        ]
+
+    def _settle(self, too_many: int | None) -> int:
+        """Smaller batches after one of `too_many` frames, larger ones after many that were well."""
+        with self._lock:
+            if too_many is None:
+                self._well += 1
+                if self._well >= _RECOVERY and self._most < self.plan.batch:
+                    self._most, self._well = min(self.plan.batch, self._most * 2), 0
+                return self._most
+            self._most, self._well = max(1, min(self._most, too_many // 2)), 0
+        if self.plan.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return max(1, too_many // 2)
+
+    def _detect(self, pixels: Tensor, thresholds: Sequence[Thresholds]) -> list[Found]:
+        pixels = pixels.to(self.plan.device, non_blocking=True)
         images = pixels.permute(0, 3, 1, 2).to(self._dtype)  # [B, 3, H, W], 0 … 255
         boxes, scores = self._network(images)
         kept = select(

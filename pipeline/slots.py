@@ -283,6 +283,19 @@ class Slots:
         return self._words[_INFER]
 
     @property
+    def frames_read(self) -> int:
+        """Frames that infer has copied."""
+        return self._words[_INFER + 1]
+
+    @property
+    def inferred(self) -> int:
+        return self._words[_INFER + 2]
+
+    @property
+    def received(self) -> int:
+        return self._words[_PUBLISH]
+
+    @property
     def published(self) -> int:
         return self._words[_PUBLISH + 1]
 
@@ -292,11 +305,11 @@ class Slots:
 
     @property
     def in_batches(self) -> int:
-        return self._words[_INFER + 1] - self._words[_INFER + 2]
+        return self.frames_read - self.inferred
 
     def in_flight(self) -> int:
         """Frames between the decoder and Redis, counted where they are."""
-        inferred, received = self._words[_INFER + 2], self._words[_PUBLISH]
+        inferred, received = self.inferred, self.received
         shed = self._words[_PUBLISH + _DROPS + REASONS.index("window")]
         in_hand, in_slots = self._words[_INGEST + 3], self.sent - self.taken
         in_window = received - self.published - shed

@@ -24,7 +24,10 @@ SOURCE = (
     "must be the path of a file, a file:// URL, or a URL of rtsp://, rtsps://, http://, https://,"
     " synthetic://"
 )
-CAMERA_KEYS = "id, url, live, loop, confidence, classes, max_fps, weight, max_age_ms, maxlen"
+CAMERA_KEYS = (
+    "id, url, transport, tls_verify, live, loop, confidence, classes, max_fps, weight, max_age_ms,"
+    " maxlen"
+)
 
 
 def read(folder: Path, text: str | bytes, **environment: str) -> Loaded:

@@ -148,7 +148,7 @@ class CameraRun:
         still = self.life.watch(place, at, opening=opening, waiting=waiting)
         if still >= life.DEAD_SECONDS:
             return f"no picture for {life.DEAD_SECONDS:.0f} s" if self.session else "it hangs"
-        if self.session is not None and not opening:
+        if self.session is not None and self.begun and not opening:
             self._look(life.STALLED if still >= life.STALLED_SECONDS else self.looks)
         return None
 
@@ -171,8 +171,24 @@ class CameraRun:
             return Closing(self.hung, "camera")
         return Closing("its ingest process died", "us")
 
+    @property
+    def is_suspect(self) -> bool:
+        """Whether it is a live camera whose frames infer has in a batch."""
+        return self.config.is_live and self._is_in_batch
+
+    @property
+    def _is_in_batch(self) -> bool:
+        return self.began and self.totals.in_batches > 0
+
+    def rest(self, seconds: float) -> str:
+        """Does without the network for a while; why, in words."""
+        reason = f"the network died again with its frames; it rests for {seconds:.0f} s"
+        if self.life is not None:
+            self.life.become(life.BACKOFF, reason, time.time(), "us")
+        return reason
+
     def lose_infer(self) -> None:
-        if self.began and self.totals.in_batches:
+        if self._is_in_batch:
             self.suspect = "the network"
         self.begin_anew()
 

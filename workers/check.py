@@ -22,7 +22,7 @@ from pipeline.sinks.redis import connect, unavailable
 from workers.changes import Changes, changes, fingerprint
 from workers.embedded import find_server
 from workers.look import look
-from workers.preflight import Plan, prepare
+from workers.preflight import Plan, access_of, prepare
 from workers.rundir import read_address, runs
 
 _AT_ONCE = 8  # cameras that are opened side by side
@@ -120,6 +120,8 @@ def _camera(camera: Camera) -> str:
     kind = "live" if camera.is_live else "file" if camera.file else "scene"
     url = camera.url.get_secret_value()
     words = [kind, str(camera.file or (shown(url) if camera.is_network else url))]
+    words += ["over UDP"] if camera.transport == "udp" else []
+    words += [] if camera.tls_verify else ["any certificate"]
     words += ["in a loop"] if camera.loop else []
     words += [f"at most {camera.max_fps:g} frames/s"] if camera.max_fps else []
     words += [f"only {', '.join(camera.classes)}"] if camera.classes else []
@@ -135,7 +137,9 @@ def _finding(what: str, probe: Callable[[], str]) -> Finding:
 
 def _probe_camera(camera: Camera) -> Finding:
     def see() -> str:
-        seen = look(camera.url.get_secret_value(), network=camera.is_network)
+        seen = look(
+            camera.url.get_secret_value(), network=camera.is_network, access=access_of(camera)
+        )
         rate = f", {seen.rate:.4g} frames/s" if seen.rate else ""
         return f"{seen.codec}, {seen.width}x{seen.height}{rate}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipeline.messages import Counts, Ended, Message, Stamps, decoder
 from pipeline.slots import EntryId, Geometry
+from pipeline.sources import Access
 
 
 class SetUp(Message, frozen=True):
@@ -106,6 +107,7 @@ class IngestCamera(Message, frozen=True):
     generation: int
     geometry: Geometry
     url: str
+    access: Access
     live: bool
     loop: bool
     comes_back: bool  # its end is a lost connection: there will be another

@@ -163,6 +163,7 @@ class Inference:
         return wait_ns / 1e9
 
     def _submit_batches(self) -> None:
+        self._batcher.max_batch = self._runner.most
         while self._batcher.wait_ns(time.monotonic_ns()) == 0:
             staging = self._runner.staging()
             if staging is None:

@@ -47,7 +47,9 @@ def read(link: Link) -> None:
     session.announce()
     reason, complete, fault = "stopped", False, None
     try:
-        with open_source(camera.url, live=camera.live, loop=camera.loop) as source:
+        with open_source(
+            camera.url, live=camera.live, loop=camera.loop, access=camera.access
+        ) as source:
             for picture in source:
                 session.take(picture)
                 if link.interrupted:

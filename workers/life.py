@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from workers.stillness import Stillness
+
 CONNECTING, LIVE, STALLED = "connecting", "live", "stalled"
 FROZEN, DARK = "frozen", "dark"
 BACKOFF, REFUSED = "backoff", "refused"
 
-STALLED_SECONDS = 5.0  # without a picture
+STALLED_SECONDS = 3.0  # without a picture; a source gives its camera up after 5 or 10
 DEAD_SECONDS = 20.0  # the same: longer than a source waits for its camera, so its process hangs
-_PAUSED = 2.0  # between two looks, which are four a second
 OPENING_SECONDS = 45.0  # likewise, until its first picture
 
 
@@ -37,9 +38,7 @@ class Life:
     def __init__(self, now: float) -> None:
         self.state = State(CONNECTING, now, "it is opened for the first time")
         self._told: State | None = None
-        self._moved_at: float | None = None  # when something was last seen to go on…
-        self._at: object = None  # …and what
-        self._looked_at: float | None = None
+        self._stillness = Stillness()
 
     def become(self, name: str, reason: str, now: float, fault: str | None = None) -> bool:
         """Whether it is another; the same state with another reason is no change."""
@@ -60,13 +59,6 @@ class Life:
         self._told = None
 
     def watch(self, place: object, at: float, *, opening: bool, waiting: bool) -> float:
-        """For how many seconds it has been at the same `place`; 0 while it may rightly wait.
-
-        Seconds in which nobody looked do not count: this whole machine may have been stopped.
-        """
-        paused = self._looked_at is not None and at - self._looked_at > _PAUSED
-        self._looked_at = at
-        if waiting or paused or place != self._at or self._moved_at is None:
-            self._at, self._moved_at = place, at
-        still = at - self._moved_at
+        """`Stillness.watch`; opening may take longer, and its seconds count for less."""
+        still = self._stillness.watch(place, at, waiting=waiting)
         return still if not opening else still * DEAD_SECONDS / OPENING_SECONDS

@@ -13,22 +13,21 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from config.errors import ConfigMistakes
-from config.schema import Camera
-from pipeline.errors import VedetteError
 from workers import control
 from workers.camera import CameraRun, Closing
-from workers.changes import changes, fingerprint
+from workers.coming import Coming
 from workers.figures import figures_of
 from workers.observer import Nobody, Observer
 from workers.outcome import Outcome, outcome_of
 from workers.preflight import Plan
+from workers.quarantine import REST
 from workers.reload import ConfigFile, terminal_is_gone
 from workers.report import Reporter
 from workers.restarts import Restarts
 from workers.supervisor import Died, Event, Said, Signalled, Supervisor, Worker
 from workers.topology import Topology
 from workers.turnstile import Turnstile
+from workers.watchdog import Watchdog
 
 DRAIN_SECONDS = 20.0  # from a signal to the end of patience, below Kubernetes' 30
 FAILED_SECONDS = 3.0  # the same after a worker that cannot be started
@@ -72,7 +71,7 @@ class Run:
         self._restarts: dict[tuple[str, str], Restarts] = {}
         self._due: list[tuple[float, str, str]] = []  # when to start which role and name again
         self._turnstile = Turnstile()
-        self._gone: list[CameraRun] = []  # removed from the config, and ended
+        self._watchdog = Watchdog()
         self._seen_up: set[tuple[str, str]] = set()
         self._topology = Topology(
             plan,
@@ -84,6 +83,7 @@ class Run:
         )
         self._observer = self._options.observer or Nobody()
         self._restarted: dict[tuple[str, str], int] = {}
+        self._coming = Coming(self._topology, out.say, self._end)
 
     @property
     def cameras(self) -> list[CameraRun]:
@@ -95,9 +95,9 @@ class Run:
             for event in self._supervisor.events(_TICK):
                 self._react(event)
             self._start_what_is_due()
-            if self._options.file is not None and self._options.file.is_due():
-                self._reload(self._options.file)
-            self._come_and_go()
+            if not self._stopping:
+                self._come_and_go()
+                self._watch_workers()
             for camera in self._unfinished():
                 self._topology.advance(camera)
                 self._watch(camera)
@@ -105,12 +105,13 @@ class Run:
             self._observer.show(figures_of(self._topology, self._restarted, ending=self._stopping))
             if (news := self._options.tend()) is not None:
                 self._out.say(news)
-            if not self._leaving and not self._unfinished() and not self._coming():
+            coming = not self._stopping and self._coming.cameras
+            if not self._leaving and not self._unfinished() and not coming:
                 self._leave()
             if self._deadline is not None and time.monotonic() > self._deadline:
                 self._due.clear()
                 self._supervisor.kill()
-        cameras = [*self._gone, *self.cameras]
+        cameras = [*self._coming.gone, *self.cameras]
         outcome = outcome_of(cameras, self._problems, usage=self._usage, since=self._started_at)
         for camera in cameras:
             camera.totals.close()
@@ -126,7 +127,7 @@ class Run:
             case Died():
                 self._mourn(event)
             case Signalled(name="SIGHUP") if self._options.file and not terminal_is_gone():
-                self._reload(self._options.file)
+                self._coming.reload(self._options.file)
             case Signalled():
                 self._stop(event.name)
 
@@ -161,6 +162,21 @@ class Run:
         if isinstance(message, control.Lost):
             self._topology.say_late_end(camera, message)
 
+    def _come_and_go(self) -> None:
+        if self._options.file is not None and self._options.file.is_due():
+            self._coming.reload(self._options.file)
+        self._coming.go_on()
+
+    def _watch_workers(self) -> None:
+        """Kills infer or publish where it hangs: it is started again, as after any death."""
+        if (found := self._watchdog.hung(self.cameras, time.monotonic())) is None:
+            return
+        role, seconds = found
+        worker = self._topology.infer if role == "infer" else self._topology.publish
+        if worker is not None:
+            self._out.say(f"{worker}: no frame has gone on for {seconds:.0f} s: it is killed")
+            worker.process.kill()
+
     def _watch(self, camera: CameraRun) -> None:
         """Kills an ingest that hangs: it is started again, as after any death."""
         if self._stopping or (why := camera.watch(time.monotonic())) is None:
@@ -191,6 +207,7 @@ class Run:
             self._out.say(f"network: {variant} on {message.detail}")
             self._topology.network = message
         self._topology.infer_up = True
+        self._topology.quarantine.go_on(time.monotonic())
 
     def _place(self, camera: CameraRun, standing: control.Opened) -> None:
         """A camera is asked for no more: it goes on, or ends here."""
@@ -230,48 +247,6 @@ class Run:
             self._problems.append(text)
         if camera.worker is not None:
             camera.worker.send(control.Stop())
-
-    # ── cameras that come and go ──────────────────────────────────────────────────────────────
-
-    def _reload(self, file: ConfigFile) -> None:
-        """Takes over a changed config, whole or not at all."""
-        if self._stopping:
-            return
-        try:
-            plan = file.read()
-            found = changes(fingerprint(self._topology.plan), fingerprint(plan))
-        except (ConfigMistakes, VedetteError) as error:
-            self._out.say(f"{error}\nthe config was not taken: nothing changes")
-            return
-        for line in str(found).splitlines():
-            self._out.say(f"config: {line}")
-        self._topology.plan = plan
-        for camera in self.cameras:
-            name = camera.config.id
-            if not camera.removed and (name in found.removed or name in found.restarted):
-                camera.removed = True
-                if camera.finished is None:
-                    self._end(camera)
-        file.adopt(plan)
-
-    def _come_and_go(self) -> None:
-        """Lets go of removed cameras that have ended, then begins those that are new."""
-        for camera in [one for one in self.cameras if one.removed]:
-            if camera.finished is not None and camera.worker is None:
-                self.cameras.remove(camera)
-                camera.totals.close()
-                self._gone.append(camera)
-        for config in self._coming():
-            if all(camera.config.id != config.id for camera in self.cameras):
-                before = [one.generation for one in self._gone if one.config.id == config.id]
-                self._topology.start_camera(config, max(before, default=0))
-
-    def _coming(self) -> list[Camera]:
-        """Cameras of the config that have not begun, or are to begin anew."""
-        if self._stopping:
-            return []
-        here = {camera.config.id for camera in self.cameras if not camera.removed}
-        return [config for config in self._topology.plan.config.cameras if config.id not in here]
 
     # ── how it ends ───────────────────────────────────────────────────────────────────────────
 
@@ -365,6 +340,9 @@ class Run:
                 camera.lose_ingest()
         elif worker.role == "infer":
             topology.infer, topology.infer_up = None, False
+            in_batch = [one.config.id for one in concerned if one.is_suspect]
+            for name in topology.quarantine.die(in_batch, time.monotonic()):
+                self._out.say(f"{name}: {topology.camera(name).rest(REST)}")
             for camera in concerned:
                 camera.lose_infer()
         else:

@@ -13,6 +13,7 @@ import time
 import msgspec
 
 from pipeline.errors import SourceError
+from pipeline.sources import USUAL, Access
 
 LIMIT = 25.0  # seconds: longer than any one wait of a source for its camera
 _PICTURES = 13  # enough for the rate…
@@ -34,14 +35,15 @@ class _Request(msgspec.Struct, frozen=True):
     url: str
     live: bool
     limit: float
+    access: Access
 
 
-def look(url: str, *, network: bool, limit: float = LIMIT) -> Seen:
+def look(url: str, *, network: bool, access: Access = USUAL, limit: float = LIMIT) -> Seen:
     """Opens a source and decodes its first pictures. Raises SourceError.
 
     `limit`: seconds until the process ends itself; it is killed a little later if it cannot.
     """
-    request = msgspec.json.encode(_Request(url, network, limit))
+    request = msgspec.json.encode(_Request(url, network, limit, access))
     command = [sys.executable, "-m", "workers.look"]
     late = f"no picture within {limit:g} s"
     try:
@@ -78,7 +80,7 @@ def _watch(request: _Request) -> Seen:
     from pipeline.sources import open_source
 
     deadline = time.monotonic() + _WATCH
-    with open_source(request.url, live=request.live, loop=False) as source:
+    with open_source(request.url, live=request.live, loop=False, access=request.access) as source:
         first = next(source, None)
         if first is None:
             raise SourceError(source.reason)

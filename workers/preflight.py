@@ -11,6 +11,7 @@ from config.load import Loaded, check_files, load
 from config.schema import Camera, Config
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.sinks.address import check_url
+from pipeline.sources import Access
 from pipeline.yolov6.weights import WeightsInfo, inspect
 
 
@@ -28,6 +29,11 @@ class Plan:
         if camera.classes is None:
             return None
         return tuple(self.weights.classes.index(label) for label in camera.classes)
+
+
+def access_of(camera: Camera) -> Access:
+    """How a camera on the network is reached."""
+    return Access(camera.transport, camera.tls_verify)
 
 
 def prepare(path: Path) -> Plan:

@@ -32,7 +32,7 @@ def watch(
     """One connection: how it was lost, or None for a stop; and the last session there was."""
     camera, now, refused = link.camera, None, False
     try:
-        with open_source(camera.url, live=True, loop=False) as source:
+        with open_source(camera.url, live=True, loop=False, access=camera.access) as source:
             for picture in source:
                 now = now or _begin(link)
                 now.take(picture)

@@ -38,6 +38,9 @@ def run(path: Path, *, again: bool = False, watch: bool = False) -> int:
         else:
             url = config.redis.url.get_secret_value()
             out.say(f"redis: {redact(url)}")
+        for camera in config.cameras:
+            if not camera.tls_verify:
+                out.say(f"{camera.id}: whoever answers is believed (tls_verify: false)")
         observer, page = stack.enter_context(open_observer(config, out.say))
 
         def adopt(plan: Plan) -> None:

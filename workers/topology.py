@@ -28,7 +28,8 @@ from pipeline.wire import merge_drops
 from workers import control
 from workers.camera import CameraRun, Closing
 from workers.life import Life
-from workers.preflight import Plan
+from workers.preflight import Plan, access_of
+from workers.quarantine import Quarantine
 from workers.supervisor import Supervisor, Worker
 from workers.totals import Totals
 
@@ -60,6 +61,7 @@ class Topology:
         self._since = time.time_ns() // 1_000_000
         self.network: control.Up | None = None  # what infer said of itself, the first time
         self.infer_up = self.publish_up = False
+        self.quarantine = Quarantine()
         self.infer: Worker | None = None
         self.publish: Worker | None = None
         self.start_infer()
@@ -148,6 +150,8 @@ class Topology:
             return
         elif camera.closing is not None:
             self._close(camera, camera.standing, camera.closing, self.publish)
+        elif self.quarantine.rests(camera.config.id, time.monotonic()):
+            return
         elif self.infer is not None and self.infer_up and camera.worker is not None:
             self._begin(camera, camera.standing, (self.publish, self.infer, camera.worker))
 
@@ -284,6 +288,7 @@ class Topology:
             generation=camera.generation,
             geometry=geometry,
             url=config.url.get_secret_value(),
+            access=access_of(config),
             live=config.is_live,
             loop=config.loop,
             comes_back=_comes_back(config),

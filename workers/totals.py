@@ -31,6 +31,16 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
+class Steps:
+    """How many frames have come to each step, in the memory of now."""
+
+    sent: int = 0  # by ingest
+    taken: int = 0  # by infer, or left out
+    inferred: int = 0  # or left out
+    received: int = 0  # by publish, or left out
+
+
+@dataclass(frozen=True, slots=True)
 class _Before:
     """A live camera's memory that ingest may still write to."""
 
@@ -78,6 +88,14 @@ class Totals:
     def in_batches(self) -> int:
         """Frames that infer has read and not answered."""
         return self._slots.in_batches if self._slots else 0
+
+    @property
+    def steps(self) -> Steps:
+        slots = self._slots
+        if slots is None:
+            return Steps()
+        left_out = slots.taken - slots.frames_read
+        return Steps(slots.sent, slots.taken, slots.inferred + left_out, slots.received + left_out)
 
     @property
     def known(self) -> int:

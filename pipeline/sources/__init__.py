@@ -33,6 +33,17 @@ SYNTHETIC_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
+class Access:
+    """How a camera on the network is reached; means nothing for a file."""
+
+    transport: str = "tcp"  # tcp | udp: how RTSP's video comes
+    tls_verify: bool = True  # of rtsps and https: whether its certificate must be a good one
+
+
+USUAL = Access()
+
+
+@dataclass(frozen=True, slots=True)
 class Picture:
     """One decoded picture whose pixels are still the decoder's: let it go once it is written.
 
@@ -75,6 +86,7 @@ def open_source(
     *,
     live: bool,
     loop: bool,
+    access: Access = USUAL,
     max_pixels: int = MAX_PIXELS,
     clock: Callable[[], int] = time.monotonic_ns,
 ) -> Source:
@@ -93,7 +105,7 @@ def open_source(
     from pipeline.sources.admission import admit
     from pipeline.sources.av import VideoSource  # the contract alone needs no FFmpeg
 
-    admission = admit(url, loop=loop)
+    admission = admit(url, loop=loop, access=access)
     return VideoSource(admission, live=live, loop=loop, max_pixels=max_pixels, clock=clock)
 
 

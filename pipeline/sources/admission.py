@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.errors import SourceError, SourceRefused, redact
-from pipeline.sources import ends
+from pipeline.sources import USUAL, Access, ends
 
 OPEN_SECONDS = 10.0  # a camera that has not answered by then is not there
 READ_SECONDS = 5.0  # a live stream that is silent for so long has stalled
@@ -50,7 +50,7 @@ class Admission:
     cut_short: bool = False  # the file ends before its own headers say
 
 
-def admit(url: str, *, loop: bool) -> Admission:
+def admit(url: str, *, loop: bool, access: Access = USUAL) -> Admission:
     """What `url` stands for. Raises `SourceRefused`, or `SourceError` for what may yet come."""
     scheme, separator, rest = url.partition("://")
     if not separator:
@@ -62,7 +62,8 @@ def admit(url: str, *, loop: bool) -> Admission:
         raise SourceRefused(f"{shown}, which is not one of {_SCHEMES}")
     if loop:
         raise SourceRefused(f"{_shown(url)} is a stream, and only a file can loop")
-    options, only = _rtsp(scheme) if scheme.startswith("rtsp") else _http(scheme)
+    is_rtsp = scheme.startswith("rtsp")
+    options, only = _rtsp(scheme, access) if is_rtsp else _http(scheme, access)
     return Admission(_shown(url), url, only, options, network=True)
 
 
@@ -73,20 +74,20 @@ def _shown(url: str) -> str:
     return redact(f"{scheme}://***@{place}" if at else url)
 
 
-def _rtsp(scheme: str) -> tuple[dict[str, str], str]:
+def _rtsp(scheme: str, access: Access) -> tuple[dict[str, str], str]:
     options = {
-        "rtsp_transport": "tcp",  # lost packets are smears in the picture
+        "rtsp_transport": access.transport,  # of UDP, lost packets are smears in the picture
         "timeout": _MICROSECONDS,  # of the socket; `stimeout` and `rw_timeout` are ignored
         "allowed_media_types": "video",  # packets of sound would hide that the video has stopped
-        "protocol_whitelist": "rtsp,rtp,tcp",
+        "protocol_whitelist": "rtsp,rtp,tcp" + ",udp" * (access.transport == "udp"),
         "analyzeduration": "500000",
     }
     if scheme == "rtsps":
-        options |= {"protocol_whitelist": "rtsp,rtsps,rtp,tcp,tls", **_verified()}
+        options |= {"protocol_whitelist": "rtsp,rtsps,rtp,tcp,tls", **_tls(access)}
     return options, "rtsp"
 
 
-def _http(scheme: str) -> tuple[dict[str, str], None]:
+def _http(scheme: str, access: Access) -> tuple[dict[str, str], None]:
     options = {
         "timeout": _MICROSECONDS,
         "max_redirects": "0",  # the config says which host is read, not the host
@@ -95,12 +96,14 @@ def _http(scheme: str) -> tuple[dict[str, str], None]:
         "analyzeduration": "500000",
     }
     if scheme == "https":
-        options |= {"protocol_whitelist": "https,tls,tcp", **_verified()}
+        options |= {"protocol_whitelist": "https,tls,tcp", **_tls(access)}
     return options, None
 
 
-def _verified() -> dict[str, str]:
+def _tls(access: Access) -> dict[str, str]:
     """FFmpeg believes any certificate unless it is told not to."""
+    if not access.tls_verify:
+        return {}
     authorities = ssl.get_default_verify_paths().cafile
     return {"tls_verify": "1"} | ({"ca_file": authorities} if authorities else {})
 

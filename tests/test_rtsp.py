@@ -1,0 +1,237 @@
+"""Cameras that speak RTSP: codecs, transports, logins, certificates, and what they do wrong."""
+
+from __future__ import annotations
+
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from itertools import islice, pairwise
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import SourceError, SourceRefused
+from pipeline.sources import USUAL, Access, Picture, Source, open_source
+from tests import rtsp
+from tests.rtsp import Film
+
+slow = pytest.mark.slow
+
+
+def watch(camera: rtsp.Camera, access: Access = USUAL) -> Source:
+    return open_source(camera.url, live=True, loop=False, access=access)
+
+
+def some(source: Source, pictures: int) -> list[Picture]:
+    return list(islice(source, pictures))
+
+
+@pytest.mark.parametrize(
+    ("codec", "transport"),
+    [
+        ("h264", "tcp"),
+        ("h264", "udp"),
+        ("hevc", "tcp"),
+        pytest.param("hevc", "udp", marks=slow),
+        pytest.param("mjpeg", "tcp", marks=slow),
+        pytest.param("mjpeg", "udp", marks=slow),
+    ],
+)
+def test_every_codec_comes_over_every_transport(codec: str, transport: str) -> None:
+    with rtsp.camera(Film(codec)) as camera, watch(camera, Access(transport)) as source:
+        found = some(source, 12)
+
+    assert source.codec == codec
+    assert {(picture.width, picture.height) for picture in found} == {(320, 192)}
+    steps = [b.media_time - a.media_time for a, b in pairwise(found[2:])]
+    assert steps == pytest.approx([0.1] * len(steps), abs=0.002)
+
+
+@pytest.mark.parametrize("digest", [False, True], ids=["basic", "digest"])
+def test_a_login_with_any_character_in_it(digest: bool) -> None:
+    password = "p@ss:w/o%r#d?"
+    with rtsp.camera(user="ops", password=password, digest=digest) as camera:
+        quoted = camera.url.replace(password, "p%40ss%3Aw%2Fo%25r%23d%3F")
+        with open_source(quoted, live=True, loop=False) as source:
+            assert len(some(source, 3)) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "fault", "said"),
+    [
+        ("401 Unauthorized", SourceRefused, "camera", "refuses these credentials"),
+        ("403 Forbidden", SourceRefused, "camera", "refuses these credentials"),
+        ("404 Not Found", SourceError, "camera", "cannot be opened"),
+        ("453 Not Enough Bandwidth", SourceError, "camera", "cannot be opened"),
+        ("503 Service Unavailable", SourceError, "camera", "cannot be opened"),
+    ],
+)
+def test_what_a_camera_answers_is_told_and_whose_fault_it_is(
+    status: str, kind: type[SourceError], fault: str, said: str
+) -> None:
+    with rtsp.camera(user="ops") as camera:
+        camera.faults.status = {"DESCRIBE": status}
+        with pytest.raises(SourceError, match=said) as caught:
+            watch(camera)
+
+    assert type(caught.value) is kind
+    assert caught.value.fault == fault
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_camera_that_has_no_udp_is_no_camera_over_udp() -> None:
+    with rtsp.camera() as camera:
+        camera.faults.status = {"SETUP": "461 Unsupported Transport"}
+        with pytest.raises(SourceError, match="cannot be opened"):
+            watch(camera, Access("udp"))
+
+
+# ── certificates ──────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key and a certificate that it has signed itself, for 127.0.0.1."""
+    path = tmp_path_factory.mktemp("tls") / "camera.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-keyout", path, "-out", path.with_suffix(".crt")),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    path.write_text(path.read_text() + path.with_suffix(".crt").read_text())
+    return path
+
+
+@pytest.fixture
+def secure(certificate: Path) -> Iterator[rtsp.Camera]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with rtsp.camera(tls=context) as camera:
+        yield camera
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(secure: rtsp.Camera) -> None:
+    with pytest.raises(SourceError, match="cannot be opened"):
+        watch(secure)
+    assert secure.describes == 0
+
+
+def test_a_certificate_is_good_by_the_authorities_that_are_named(
+    secure: rtsp.Camera, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.with_suffix(".crt")))
+    with watch(secure) as source:
+        assert len(some(source, 3)) == 3
+
+
+def test_any_certificate_is_taken_where_the_config_says_so(secure: rtsp.Camera) -> None:
+    with watch(secure, Access(tls_verify=False)) as source:
+        assert len(some(source, 3)) == 3
+
+
+# ── what goes wrong while it plays ────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("ending", ["fin_after", "rst_after"])
+def test_a_connection_that_ends_is_lost(ending: str) -> None:
+    with rtsp.camera() as camera:
+        setattr(camera.faults, ending, 12)
+        with watch(camera) as source:
+            found = list(source)
+
+    assert len(found) in (11, 12)  # FFmpeg's parser may hold the last one
+    assert (source.complete, source.fault) == (False, "network")
+
+
+@slow
+@pytest.mark.parametrize("drip", ["nothing", "rtcp_while_stalled", "audio_while_stalled"])
+def test_video_that_stops_is_noticed_whatever_else_comes(drip: str) -> None:
+    with rtsp.camera() as camera:
+        camera.faults.stall_after = 10
+        if drip != "nothing":
+            setattr(camera.faults, drip, True)
+        with watch(camera) as source:
+            began = time.monotonic()
+            found = list(source)
+            took = time.monotonic() - began
+
+    assert len(found) in (9, 10)
+    assert source.fault == "network"
+    assert 4 < took < 12
+
+
+@slow
+def test_a_stream_without_keyframes_shows_nothing_and_is_given_up() -> None:
+    with rtsp.camera() as camera:
+        camera.faults.skip_keyframes = True
+        camera.faults.fin_after = 40
+        found = []
+        try:
+            with watch(camera) as source:
+                found = list(source)
+        except SourceError:  # by a version of FFmpeg that needs to see one to open it
+            pass
+
+    assert [picture for picture in found if not picture.tainted] == []
+
+
+def test_a_stream_that_is_joined_in_the_middle_begins_with_a_keyframe() -> None:
+    with rtsp.camera() as camera:
+        camera.faults.start_at = 4
+        with watch(camera) as source:
+            found = some(source, 8)
+
+    assert [picture.tainted for picture in found] == [False] * 8
+
+
+def test_another_resolution_is_another_size_from_that_picture_on() -> None:
+    with rtsp.camera() as camera:
+        camera.faults.film_after = (10, Film(size=(480, 272)))
+        with watch(camera) as source:
+            sizes = [(picture.width, picture.height) for picture in some(source, 18)]
+
+    assert set(sizes) == {(320, 192), (480, 272)}
+    assert sizes == sorted(sizes)
+
+
+@slow
+def test_lost_packets_taint_until_the_next_keyframe() -> None:
+    with rtsp.camera(Film(size=(640, 384))) as camera:
+        camera.faults.loss = 0.02
+        with watch(camera) as source:
+            found = some(source, 60)
+
+    tainted = [picture.tainted for picture in found]
+    assert any(tainted)
+    assert not all(tainted)
+
+
+@pytest.mark.parametrize("seconds", [3600.0, -10.0])
+def test_time_stamps_that_jump_begin_another_segment(seconds: float) -> None:
+    with rtsp.camera() as camera:
+        camera.faults.jump = (12, seconds)
+        with watch(camera) as source:
+            found = some(source, 22)
+
+    assert {picture.segment for picture in found} == {0, 1}
+    for segment in (0, 1):
+        times = [picture.media_time for picture in found if picture.segment == segment]
+        assert times == sorted(times)
+        assert times[0] == 0
+        assert times[-1] < 3
+
+
+@slow
+def test_time_stamps_that_wrap_go_on() -> None:
+    with rtsp.camera() as camera:
+        camera.faults.ticks = 2**32 - 90_000
+        with watch(camera) as source:
+            found = some(source, 20)
+
+    assert {picture.segment for picture in found} == {0}
+    assert found[-1].media_time == pytest.approx(1.9, abs=0.25)

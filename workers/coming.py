@@ -1,0 +1,64 @@
+"""Cameras that come and go while a run goes on: those in which another config differs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from config.errors import ConfigMistakes
+from config.schema import Camera
+from pipeline.errors import VedetteError
+from workers.camera import CameraRun
+from workers.changes import changes, fingerprint
+from workers.reload import ConfigFile
+from workers.topology import Topology
+
+
+class Coming:
+    """What is still to come of the config, and what is gone with an earlier one."""
+
+    def __init__(
+        self, topology: Topology, say: Callable[[str], None], end: Callable[[CameraRun], None]
+    ) -> None:
+        """`end` has a camera end in order."""
+        self.gone: list[CameraRun] = []  # removed from the config, and ended
+        self._topology = topology
+        self._say = say
+        self._end = end
+
+    @property
+    def cameras(self) -> list[Camera]:
+        """Those of the config that have not begun, or are to begin anew."""
+        here = {camera.config.id for camera in self._topology.cameras if not camera.removed}
+        return [config for config in self._topology.plan.config.cameras if config.id not in here]
+
+    def reload(self, file: ConfigFile) -> None:
+        """Takes over a changed config, whole or not at all."""
+        try:
+            plan = file.read()
+            found = changes(fingerprint(self._topology.plan), fingerprint(plan))
+        except (ConfigMistakes, VedetteError) as error:
+            self._say(f"{error}\nthe config was not taken: nothing changes")
+            return
+        for line in str(found).splitlines():
+            self._say(f"config: {line}")
+        self._topology.plan = plan
+        for camera in self._topology.cameras:
+            name = camera.config.id
+            if not camera.removed and (name in found.removed or name in found.restarted):
+                camera.removed = True
+                if camera.finished is None:
+                    self._end(camera)
+        file.adopt(plan)
+
+    def go_on(self) -> None:
+        """Lets go of removed cameras that have ended, then begins those that are new."""
+        cameras = self._topology.cameras
+        for camera in [one for one in cameras if one.removed]:
+            if camera.finished is not None and camera.worker is None:
+                cameras.remove(camera)
+                camera.totals.close()
+                self.gone.append(camera)
+        for config in self.cameras:
+            if all(camera.config.id != config.id for camera in cameras):
+                before = [one.generation for one in self.gone if one.config.id == config.id]
+                self._topology.start_camera(config, max(before, default=0))

@@ -27,6 +27,7 @@ class Batcher:
 
     def __init__(self, *, max_batch: int, max_wait_ns: int) -> None:
         self.max_batch = max_batch  # frames; may be changed
+        self._lead = max_batch  # frames that a camera may be ahead
         self._max_wait_ns = max_wait_ns
         self._lines: dict[str, _Line] = {}
         self._offering: dict[str, _Line] = {}  # those of them, in the order of their turns
@@ -98,6 +99,7 @@ class Batcher:
         line = self._offering.pop(name)
         line.since_ns.popleft()
         self._frames -= 1
-        line.tag += line.stride
+        # What it gets beyond its turn, where there is room, is not held against it for long.
+        line.tag = min(line.tag, self._now + self._lead * line.stride) + line.stride
         if line.since_ns:
             self._offering[name] = line

@@ -89,6 +89,10 @@ class Faults:
 class Camera:
     """One camera. `url` has its credentials; close it."""
 
+    opening = 0  # connections to all cameras, until their PLAY
+    most_opening = 0
+    _counting = threading.Lock()
+
     def __init__(
         self,
         film: Film | None = None,
@@ -167,6 +171,12 @@ class Camera:
             self._open.discard(plain)
             plain.close()
 
+    @classmethod
+    def count_opening(cls, change: int) -> None:
+        with cls._counting:
+            cls.opening += change
+            cls.most_opening = max(cls.most_opening, cls.opening)
+
     # ── what a visit asks ─────────────────────────────────────────────────────────────────────
 
     def is_admitted(self, method: str, headers: dict[str, str]) -> bool:
@@ -203,11 +213,14 @@ class _Visit:
         self._tracks = 0
         self._stopped = threading.Event()
         self._player: threading.Thread | None = None
+        self._is_opening = False
 
     def serve(self) -> None:
         camera = self._camera
+        self._count(opening=True)
         if camera.faults.accept_silent:
             self._wait()
+            self._count(opening=False)
             return
         requests = self._connection.makefile("rb")
         try:
@@ -215,11 +228,17 @@ class _Visit:
                 self._answer(*request)
         finally:
             self._stopped.set()
+            self._count(opening=False)
             requests.close()
             if self._player is not None:
                 self._player.join(10)
             for sender, _ in self._udp.values():
                 sender.close()
+
+    def _count(self, *, opening: bool) -> None:
+        if opening != self._is_opening:
+            self._is_opening = opening
+            Camera.count_opening(1 if opening else -1)
 
     def _wait(self) -> None:
         while self._connection.recv(4096):
@@ -249,6 +268,7 @@ class _Visit:
         with self._lock:
             self._connection.sendall(f"{head}{fields}{length}\r\n{body}".encode())
         if method == "PLAY" and status == "200 OK":
+            self._count(opening=False)
             self._player = threading.Thread(target=self._play)
             self._player.start()
 

@@ -152,6 +152,30 @@ def test_live_cameras_and_files_starve_neither() -> None:
     )
 
 
+def test_what_a_file_gets_where_there_is_room_is_not_held_against_it() -> None:
+    batches = batcher(16)
+
+    waiting: set[str] = set()
+
+    def rounds(number: int) -> int:
+        served = 0
+        for _ in range(number):
+            while len(batches) < 40:
+                batches.offer("file", 0)
+            for camera in sorted(set("abcd") - waiting):
+                batches.offer(camera, 0)
+            taken = batches.take()
+            waiting.clear()
+            waiting.update(set("abcd") - set(taken))
+            served += taken.count("file")
+        return served
+
+    assert rounds(1000) == 12_000
+    batches.max_batch = 4
+
+    assert rounds(200) > 100
+
+
 def test_what_is_left_over_has_waited_since_it_was_offered() -> None:
     batches = batcher(max_batch=2)
     for now_ms in (0, 1, 2):

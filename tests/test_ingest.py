@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.channel import Channel, pair
 from pipeline.slots import Geometry, Slots
-from pipeline.sources import open_source
+from pipeline.sources import USUAL, open_source
 from tests import media
 from workers import control
 from workers.link import Link
@@ -27,6 +27,7 @@ def test_a_loop_passes_two_laps_by_and_leaves_out_the_rest(tmp_path: Path) -> No
         generation=1,
         geometry=geometry,
         url=str(clip),
+        access=USUAL,
         live=False,
         loop=True,
         comes_back=False,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -167,6 +169,66 @@ def test_a_camera_goes_also_when_a_worker_dies_with_it(
         assert_accounted(url, name)
 
 
+def test_a_camera_whose_ingest_is_about_to_be_started_again_goes_or_begins_anew_once(
+    tmp_path: Path, clip: Path, ours: Path, redis_server: RedisServer
+) -> None:
+    url = redis_server.url
+    with going(tmp_path, clip, ours, url) as (run, file):
+        for _ in range(4):  # each makes the wait longer
+            for name in ("goes", "differs"):
+                runs.eventually(lambda name=name: kill(run, f"ingest:{name}"), within=40)
+        edit(file, lambda config: config["cameras"][2].update(confidence=0.9))
+        edit(file, lambda config: config["cameras"].pop(1))
+        run.process.send_signal(signal.SIGHUP)
+        runs.eventually(lambda: sessions(url, "differs")[-1][1] == 0.9, within=40)
+        time.sleep(5)
+        arguments = [
+            Path(f"/proc/{pid}/cmdline").read_bytes() for pid in runs.children(run.process.pid)
+        ]
+        assert sum(b"\0ingest\0differs\0" in one for one in arguments) == 1
+        assert sum(b"\0ingest\0goes\0" in one for one in arguments) == 0
+        assert run.terminate() == 0, run.said
+
+
+def test_a_file_that_goes_while_redis_is_away_ends_nothing_else(
+    tmp_path: Path, clip: Path, ours: Path, kept_redis_server: RedisServer
+) -> None:
+    server = kept_redis_server
+    server.kill()
+    cameras = [camera("stays", clip), {"id": "goes", "url": str(clip)}]
+    file = runs.write_config(tmp_path, cameras, weights=ours, redis_url=server.url)
+    with runs.running(tmp_path, file) as run:
+        runs.eventually(lambda: "waiting for it" in run.said, within=40)
+        edit(file, lambda config: config["cameras"].pop())
+        run.process.send_signal(signal.SIGHUP)
+        runs.eventually(lambda: "camera goes: is removed" in run.said, within=10)
+        edit(file, lambda config: config["cameras"].append({"id": "goes", "url": str(clip)}))
+        run.process.send_signal(signal.SIGHUP)
+        runs.eventually(lambda: "camera goes: is added" in run.said, within=10)
+        server.start()
+        runs.eventually(lambda: runs.length(server.url, "stays") > 3, within=60)
+        runs.eventually(lambda: runs.length(server.url, "goes") == 60, within=60)
+        assert run.terminate() == 0, run.said
+
+
+def test_a_loop_that_differs_is_another_epoch(
+    tmp_path: Path, clip: Path, ours: Path, redis_server: RedisServer
+) -> None:
+    url = redis_server.url
+    loop = {"id": "yard", "url": str(clip), "loop": True}
+    file = runs.write_config(tmp_path, [loop], weights=ours, redis_url=url)
+    with runs.running(tmp_path, file) as run:
+        runs.eventually(lambda: runs.length(url, "yard") > 70, within=40)
+        edit(file, lambda config: config["cameras"][0].update(max_fps=5))
+        run.process.send_signal(signal.SIGHUP)
+        runs.eventually(lambda: len(sessions(url, "yard")) == 2, within=40)
+        assert run.terminate() == 0, run.said
+
+    epochs = [entry.id.split("-")[0] for entry in runs.entries(url, "yard")]
+    assert list(dict.fromkeys(epochs)) == ["1", "2"]
+    assert_accounted(url, "yard")
+
+
 def test_another_secret_is_tried_at_once(
     tmp_path: Path, ours: Path, redis_server: RedisServer
 ) -> None:
@@ -215,15 +277,21 @@ def test_a_run_whose_terminal_is_closed_drains(
     url = redis_server.url
     file = runs.write_config(tmp_path, [camera("gate", clip)], weights=ours, redis_url=url)
     terminal, end = os.openpty()
-    with (tmp_path / "run.log").open("w") as log:
-        process = subprocess.Popen(
-            ["setsid", "--ctty", runs.VEDETTE, "run", str(file)],
-            env=runs.environment(tmp_path),
-            stdin=end,
-            stderr=log,
-        )
+    process = subprocess.Popen(
+        ["setsid", "--ctty", runs.VEDETTE, "run", str(file)],
+        env=runs.environment(tmp_path),
+        stdin=end,
+        stderr=end,
+    )
     os.close(end)
-    runs.eventually(lambda: runs.length(url, "gate") > 3, within=40)
+    os.set_blocking(terminal, False)
+
+    def is_published() -> bool:
+        with contextlib.suppress(BlockingIOError):
+            os.read(terminal, 65_536)  # else the run waits for whoever looks at it
+        return runs.length(url, "gate") > 3
+
+    runs.eventually(is_published, within=40)
     os.close(terminal)
 
     assert process.wait(25) == 0
@@ -249,6 +317,15 @@ def test_what_comes_to_the_same_is_the_same(tmp_path: Path, clip: Path, ours: Pa
     )
     with pytest.raises(ConfigError, match=r"model\.max_batch: cannot change while it runs"):
         changes(before, plan({"max_batch": 4}, gate={}))
+
+
+def kill(run: runs.Running, worker: str) -> bool:
+    """Whether it was there to be killed."""
+    pid = runs.workers_of(run).get(worker)
+    if pid is None:
+        return False
+    os.kill(pid, signal.SIGKILL)
+    return True
 
 
 # ── what is in Redis ──────────────────────────────────────────────────────────────────────────

@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -105,6 +106,7 @@ def test_a_frame_that_is_in_no_count_shows(counted: tuple[Totals, Slots]) -> Non
 
     slots.count_arrived(1)
     slots.let_go()  # and put nowhere
+    totals.look()  # one look alone may be in the middle of something
 
     assert totals.look() == Look(published=0, dropped={}, in_flight=0, unaccounted=1)
 
@@ -158,7 +160,9 @@ def test_what_the_supervisor_does_not_take_waits_and_is_bounded() -> None:
 
 
 def figures(**frames: Look) -> Figures:
-    cameras = [CameraFigures(name, True, "live", 1, look) for name, look in frames.items()]
+    cameras = [
+        CameraFigures(name, True, "live", 1, look.arrived, look) for name, look in frames.items()
+    ]
     return Figures(time.monotonic(), cameras, {("ingest", "gate"): 2}, ())
 
 
@@ -312,6 +316,17 @@ def test_the_page_has_every_count_of_the_last_figures() -> None:
         'vedette_frame_latency_seconds_bucket{camera="gate",le="0.075"} 1.0',
         'vedette_frame_latency_seconds_bucket{camera="gate",le="0.05"} 0.0',
     } <= lines
+
+
+def test_two_who_ask_at_once_both_get_the_whole_page() -> None:
+    look = Look(published=9, dropped={}, in_flight=0, unaccounted=0)
+    with served() as (made, url), ThreadPoolExecutor(8) as threads:
+        made.show(figures(**{f"camera-{number}": look for number in range(40)}))
+        pages = list(threads.map(lambda _: get(f"{url}/metrics"), range(64)))
+
+    assert {code for code, _ in pages} == {200}
+    lines = {page.count("vedette_frames_published_total{") for _, page in pages}
+    assert lines == {40}
 
 
 def test_ready_and_healthy_are_two_things() -> None:

@@ -49,7 +49,9 @@ class CameraRun:
     worker: Worker | None
     totals: Totals
     generation: int = 0
+    born: int = 0  # the generation before its first
     fresh: bool = True  # publish has said nothing of it yet
+    most_arrived: int = 0  # that was ever counted
     removed: bool = False  # from the config: it is to end
     identified: bool = False
     digest: str | None = None  # of the file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from config.errors import ConfigMistakes
@@ -12,6 +13,8 @@ from workers.changes import changes, fingerprint
 from workers.reload import ConfigFile
 from workers.topology import Topology
 
+_AGAIN = 10.0  # seconds
+
 
 class Coming:
     """What is still to come of the config, and what is gone with an earlier one."""
@@ -21,6 +24,7 @@ class Coming:
     ) -> None:
         """`end` has a camera end in order."""
         self.gone: list[CameraRun] = []  # removed from the config, and ended
+        self._not_before: dict[str, float] = {}  # monotonic seconds
         self._topology = topology
         self._say = say
         self._end = end
@@ -48,7 +52,10 @@ class Coming:
                 camera.removed = True
                 if camera.finished is None:
                     self._end(camera)
-        file.adopt(plan)
+        try:
+            file.adopt(plan)
+        except OSError as error:
+            self._say(f"the run's address could not be written: {error.strerror}")
 
     def go_on(self) -> None:
         """Lets go of removed cameras that have ended, then begins those that are new."""
@@ -60,5 +67,15 @@ class Coming:
                 self.gone.append(camera)
         for config in self.cameras:
             if all(camera.config.id != config.id for camera in cameras):
-                before = [one.generation for one in self.gone if one.config.id == config.id]
-                self._topology.start_camera(config, max(before, default=0))
+                self._start(config)
+
+    def _start(self, config: Camera) -> None:
+        """A camera whose process cannot be started now is tried again in a while."""
+        if time.monotonic() < self._not_before.get(config.id, 0.0):
+            return
+        before = [one.generation for one in self.gone if one.config.id == config.id]
+        try:
+            self._topology.start_camera(config, max(before, default=0))
+        except OSError as error:
+            self._not_before[config.id] = time.monotonic() + _AGAIN
+            self._say(f"{config.id}: its process cannot be started: {error.strerror}")

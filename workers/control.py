@@ -58,6 +58,7 @@ class PublishCamera(Message, frozen=True):
     confidence: float
     job: str | None  # digest of all that decides a file's results; None: like no other job
     again: bool  # from the start, even if the job has been done
+    incarnation: int  # of a camera that another config has begin anew: like no other job again
     session: str | None  # the live one that is under way; None before the first
     confirmed: EntryId  # the last entry that this run has counted
     event: (
@@ -65,6 +66,12 @@ class PublishCamera(Message, frozen=True):
     )  # the last event before this run; None: not known, it has published nothing
     ends: tuple[Ended, ...]  # of earlier sessions: publish has not said yet that Redis has them
     ended: str | None  # the last session whose end Redis has
+
+
+class Forget(Message, frozen=True):
+    """To publish: this camera has ended, and there is nothing to be said of it."""
+
+    camera: str
 
 
 class Attach(Message, frozen=True):
@@ -240,7 +247,18 @@ class Failed(Message, frozen=True):
 
 
 to_worker = decoder(
-    SetUp, Identify, Go, IngestCamera, InferCamera, PublishCamera, Attach, End, State, Join, Stop
+    SetUp,
+    Identify,
+    Go,
+    IngestCamera,
+    InferCamera,
+    PublishCamera,
+    Forget,
+    Attach,
+    End,
+    State,
+    Join,
+    Stop,
 )
 to_supervisor = {  # by role: what a process may say, were it taken over by a hostile stream
     "ingest": decoder(Up, Identified, Began, MayOpen, Connected, Lost, Looks, Failed),

@@ -26,6 +26,7 @@ class CameraFigures:
     live: bool
     state: str
     sessions: int  # that have begun
+    arrived: int  # the most there ever were: frames of a file that come again count once
     frames: Look
 
 
@@ -61,12 +62,15 @@ def figures_of(
 
 
 def _of_camera(camera: CameraRun) -> CameraFigures:
+    look = camera.totals.look()
+    camera.most_arrived = max(camera.most_arrived, look.arrived)
     return CameraFigures(
         camera.config.id,
         camera.config.is_live,
         _state(camera),
         camera.sessions,
-        camera.totals.look(),
+        camera.most_arrived,
+        look,
     )
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pipeline.errors import VedetteError
 from workers import control
 from workers.camera import CameraRun, Closing
 from workers.coming import Coming
@@ -72,6 +73,7 @@ class Run:
         self._due: list[tuple[float, str, str]] = []  # when to start which role and name again
         self._turnstile = Turnstile()
         self._watchdog = Watchdog()
+        self._shot: Worker | None = None  # the last one that was killed because it hung
         self._seen_up: set[tuple[str, str]] = set()
         self._topology = Topology(
             plan,
@@ -99,7 +101,7 @@ class Run:
                 self._come_and_go()
                 self._watch_workers()
             for camera in self._unfinished():
-                self._topology.advance(camera)
+                self._advance(camera)
                 self._watch(camera)
             self._out.update(self.cameras)
             self._observer.show(figures_of(self._topology, self._restarted, ending=self._stopping))
@@ -137,18 +139,24 @@ class Run:
         match message:
             case control.Up():
                 self._welcome(worker, message)
-            case control.Opened():
-                self._place(self._topology.camera(message.camera), message)
+            case control.Opened() | control.SessionEnded() | control.Finished():
+                if (camera := self._topology.find(message.camera)) is not None:
+                    self._hear_publish(camera, message)
             case control.Notice():
                 self._out.say(message.text)
             case control.Measured():
                 self._observer.record(message.frames)
-            case control.SessionEnded():
-                self._topology.camera(message.camera).has_end(message.session)
-            case control.Finished():
-                self._finish(self._topology.camera(message.camera), message)
             case _:
                 self._hear_ingest(self._topology.camera(worker.name), message)
+
+    def _hear_publish(self, camera: CameraRun, message: object) -> None:
+        match message:
+            case control.Opened():
+                self._place(camera, message)
+            case control.SessionEnded():
+                camera.has_end(message.session)
+            case control.Finished():
+                self._finish(camera, message)
 
     def _hear_ingest(self, camera: CameraRun, message: object) -> None:
         match message:
@@ -162,6 +170,13 @@ class Run:
         if isinstance(message, control.Lost):
             self._topology.say_late_end(camera, message)
 
+    def _advance(self, camera: CameraRun) -> None:
+        """A camera one step further; one that cannot be ends, and the others go on."""
+        try:
+            self._topology.advance(camera)
+        except VedetteError as error:
+            self._close(camera, Closing(str(error), "us"))
+
     def _come_and_go(self) -> None:
         if self._options.file is not None and self._options.file.is_due():
             self._coming.reload(self._options.file)
@@ -169,11 +184,14 @@ class Run:
 
     def _watch_workers(self) -> None:
         """Kills infer or publish where it hangs: it is started again, as after any death."""
-        if (found := self._watchdog.hung(self.cameras, time.monotonic())) is None:
+        now = time.monotonic()
+        found = self._watchdog.hung(self.cameras, now) or self._topology.late(now)
+        if found is None:
             return
         role, seconds = found
         worker = self._topology.infer if role == "infer" else self._topology.publish
-        if worker is not None:
+        if worker is not None and worker is not self._shot:
+            self._shot = worker
             self._out.say(f"{worker}: no frame has gone on for {seconds:.0f} s: it is killed")
             worker.process.kill()
 
@@ -213,7 +231,7 @@ class Run:
         """A camera is asked for no more: it goes on, or ends here."""
         if standing.generation != camera.generation:
             return
-        camera.standing = standing
+        camera.standing, camera.fresh = standing, False
         camera.totals.count(standing.uncounted, standing.confirmed)
         if camera.first_event is None:
             camera.first_event = standing.event
@@ -227,6 +245,7 @@ class Run:
         elif camera.closing is not None:
             if standing.session is None and not (camera.ends or standing.owed):
                 camera.totals.settle()
+                self._topology.forget(camera)
                 self._finish(camera, camera.closed(camera.closing))
         elif suspect is not None and camera.is_stuck_at(frame):
             fault = "decoder" if suspect == "its decoder" else "us"
@@ -240,6 +259,7 @@ class Run:
         if camera.finished is not None:
             return
         camera.finished = message
+        self._due = [entry for entry in self._due if entry[1:] != ("ingest", camera.config.id)]
         self._open_next(camera)
         text = f"{message.camera}: {message.reason}"
         self._out.say(text)
@@ -284,6 +304,7 @@ class Run:
             camera.closing = camera.closing or closing
             camera.begin_anew()
         else:
+            self._topology.forget(camera)
             reason = "stopped before it began" if closing.fault is None else closing.reason
             self._finish(camera, camera.closed(Closing(reason, closing.fault)))
 
@@ -317,12 +338,12 @@ class Run:
         name = (worker.role, worker.name)
         self._forget(worker)
         wait = self._restarts.setdefault(name, Restarts()).wait(time.monotonic())
-        if not self._is_needed(worker):  # its camera was to end anyhow
-            self._out.say(f"{worker} {death.cause}")
-            return
         if self._stopping and worker.role != "publish":
             self._out.say(f"{worker} {death.cause}")
             self._problems.append(f"{worker} {death.cause}")
+            return
+        if not self._is_needed(worker):  # its camera was to end anyhow
+            self._out.say(f"{worker} {death.cause}")
             return
         wait = min(wait, _HURRY) if self._stopping else wait
         self._due.append((time.monotonic() + wait, *name))
@@ -373,5 +394,5 @@ class Run:
                 self._topology.start_infer()
             elif role == "publish":
                 self._topology.start_publish()
-            elif (camera := self._topology.camera(name)).is_going:
+            elif (camera := self._topology.find(name)) and camera.is_going and not camera.worker:
                 self._topology.start_ingest(camera)

@@ -124,7 +124,7 @@ def _each(value: Callable[[CameraFigures], int]) -> _Read:
 
 
 def _arrived(camera: CameraFigures) -> int:
-    return camera.frames.arrived
+    return camera.arrived
 
 
 def _published(camera: CameraFigures) -> int:

@@ -57,14 +57,16 @@ def prepare(path: Path) -> Plan:
 def allow_descriptors(cameras: int) -> None:
     """Raises the soft limit of open files; ConfigError where the hard one is too low."""
     needed = 64 + 12 * cameras
+    comfortable = 4096  # others may come while it runs, and its workers keep the limit of its start
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < needed:
         raise ConfigError(
             f"{cameras} cameras need {needed} open files and the limit is {hard}: raise it "
             f"(ulimit -Hn {needed}, LimitNOFILE={needed})"
         )
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    wanted = max(needed, comfortable if hard == resource.RLIM_INFINITY else min(hard, comfortable))
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _contradictions(loaded: Loaded) -> list[Mistake]:

@@ -23,7 +23,8 @@ from pipeline.wire import Model, detections_message, ended_message, state_messag
 from workers import control
 from workers.journeys import Journeys, stamps_of
 from workers.waiting import receive
-from workers.writer import Move, Open, Take, Writer
+from workers.work import Forget, Move, Open, Take
+from workers.writer import Writer
 
 _from_infer = decoder(Result, Ended)
 
@@ -60,6 +61,7 @@ class Camera:
     settings: control.PublishCamera  # of the generation that is taken
     model: Model
     slots: Slots | None = None  # of that generation
+    early: int = 0  # results of it that came before its memory
     has_ended: bool = False  # nothing is taken behind its end, whatever begins anew
 
     def takes(self, generation: int) -> bool:
@@ -102,6 +104,8 @@ class Reader:
             case control.PublishCamera():
                 self._hear_infer()  # what infer has sent of the generation before is not lost
                 self._open(message)
+            case control.Forget(camera=name):
+                self._forget(name)
             case control.Attach():
                 self._attach(message, descriptors)
             case control.State():
@@ -111,14 +115,22 @@ class Reader:
 
     def _open(self, settings: control.PublishCamera) -> None:
         camera = self._cameras.get(settings.camera)
-        if camera is None or settings.fresh:
+        if camera is not None and settings.fresh:
+            self._stop_receiving(camera)
+            camera = None
+        if camera is None:
             camera = Camera(settings, self._model_of(settings))
             self._cameras[settings.camera] = camera
         if camera.has_ended:  # `Finished` is under way
             return
-        camera.settings = settings
+        camera.settings, camera.early = settings, 0
         self._stop_receiving(camera)
         self._writer.put(Open(settings.camera, settings))
+
+    def _forget(self, name: str) -> None:
+        if (camera := self._cameras.pop(name, None)) is not None:
+            self._stop_receiving(camera)
+            self._writer.put(Forget(name))
 
     def _attach(self, message: control.Attach, descriptors: list[int]) -> None:
         memory, bell = descriptors
@@ -129,6 +141,9 @@ class Reader:
             return
         # Two mappings: the writer closes its own when it lets go of the camera.
         camera.slots = Slots.attach(os.dup(memory), os.dup(bell), message.geometry)
+        for _ in range(camera.early):
+            camera.slots.count_received()
+        camera.early = 0
         self._writer.put(Move(message.camera, slots))
 
     def _model_of(self, settings: control.PublishCamera) -> Model:
@@ -155,7 +170,9 @@ class Reader:
             self._leave_infer()
 
     def _take(self, camera: Camera, result: Result) -> None:
-        if camera.slots is not None:
+        if camera.slots is None:
+            camera.early += 1
+        else:
             camera.slots.count_received()
         message = detections_message(result, camera.model, self._settings.labels)
         stamps = stamps_of(result) if self._settings.measured else None

@@ -12,7 +12,7 @@ from pathlib import Path
 from workers.preflight import Plan, allow_descriptors, prepare
 
 _EVERY = 1.0  # seconds between two looks
-_Looks = list[tuple[int, int, int] | None]  # what a file is like: time, size, inode
+_Looks = dict[Path, tuple[int, int, int] | None]  # what each file is like: time, size, inode
 
 
 class ConfigFile:
@@ -26,7 +26,8 @@ class ConfigFile:
         self._adopt = adopt
         self._watch = watch
         self._files: Sequence[Path] = plan.files
-        self._known = self._seen = self._look()
+        self._known: _Looks = self._look()
+        self._seen = self._known
         self._look_at = time.monotonic() + _EVERY
 
     def is_due(self) -> bool:
@@ -50,11 +51,14 @@ class ConfigFile:
     def adopt(self, plan: Plan) -> None:
         """This one runs from now on."""
         self._files = plan.files
-        self._known = self._seen = self._look()
+        # What was changed since it was read is still to be read.
+        self._known = self._seen = self._look() | {
+            file: look for file, look in self._known.items() if file in plan.files
+        }
         self._adopt(plan)
 
     def _look(self) -> _Looks:
-        return [_look(path) for path in self._files]
+        return {path: _look(path) for path in self._files}
 
 
 def terminal_is_gone() -> bool:
@@ -67,8 +71,18 @@ def terminal_is_gone() -> bool:
             found = os.fstat(descriptor)
             is_terminal = os.major(found.st_rdev) in (4, *range(136, 144))
             if stat.S_ISCHR(found.st_mode) and is_terminal and not os.isatty(descriptor):
+                _silence()
                 return True
     return False
+
+
+def _silence() -> None:
+    """What is written to a terminal that is gone would be an error."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in range(3):
+        if not os.isatty(descriptor) and os.major(os.fstat(descriptor).st_rdev):
+            os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 def _look(path: Path) -> tuple[int, int, int] | None:

@@ -73,7 +73,8 @@ class BarReporter:
         self._tasks: dict[str, TaskID] = {}
 
     def say(self, text: str) -> None:
-        self._progress.console.print(f"vedette: {text}", markup=False, highlight=False)
+        with contextlib.suppress(OSError):  # the terminal is closed: the run drains
+            self._progress.console.print(f"vedette: {text}", markup=False, highlight=False)
 
     def update(self, cameras: list[CameraRun]) -> None:
         for camera in cameras:

@@ -38,12 +38,12 @@ def run(path: Path, *, again: bool = False, watch: bool = False) -> int:
         else:
             url = config.redis.url.get_secret_value()
             out.say(f"redis: {redact(url)}")
-        for camera in config.cameras:
-            if not camera.tls_verify:
-                out.say(f"{camera.id}: whoever answers is believed (tls_verify: false)")
         observer, page = stack.enter_context(open_observer(config, out.say))
 
         def adopt(plan: Plan) -> None:
+            for camera in plan.config.cameras:
+                if not camera.tls_verify:
+                    out.say(f"{camera.id}: whoever answers is believed (tls_verify: false)")
             cameras = tuple(camera.id for camera in plan.config.cameras)
             prefix, digests = plan.config.redis.prefix, fingerprint(plan)
             directory.announce(Address(os.getpid(), url, prefix, cameras, page, digests))

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.channel import Channel, pair
@@ -39,6 +39,7 @@ class Worker:
     process: subprocess.Popen[bytes]
     channel: Channel
     pidfd: int
+    started_at: float = field(default_factory=time.monotonic)
     failure: control.Failed | None = None  # its own last word
     heard: bool = True  # its control socket is still open
     overdue_at: float | None = None  # it has said its last word, and is killed if it stays

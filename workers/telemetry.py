@@ -8,6 +8,7 @@ the end of a run at most `CLOSE_SECONDS`.
 from __future__ import annotations
 
 import logging
+import platform
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from importlib.metadata import version
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics.export import MetricReader
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from prometheus_client import CollectorRegistry, generate_latest
 
 from config.schema import Config
@@ -36,14 +37,9 @@ class Telemetry:
     def __init__(self, config: Config, say: Callable[[str], None]) -> None:
         settings = config.telemetry
         self._files: set[str] = set()  # cameras that are files
-        resource = Resource.create(
-            {
-                "service.name": "vedette",
-                "service.instance.id": config.name,
-                "service.version": version("vedette"),
-            }
-        )
+        resource = _resource(config.name)
         self._registry = CollectorRegistry()
+        self._reading = threading.Lock()
         readers: list[MetricReader] = [
             PrometheusMetricReader(registry=self._registry, scope_info_enabled=False)
         ]
@@ -61,7 +57,8 @@ class Telemetry:
 
     def page(self) -> bytes:
         """All metrics in Prometheus' text format, version 0.0.4."""
-        return generate_latest(self._registry)
+        with self._reading:  # two readers at once would share the data of one
+            return generate_latest(self._registry)
 
     def show(self, figures: Figures) -> None:
         """The run as it is now."""
@@ -85,6 +82,20 @@ class Telemetry:
         if self._tracer is not None:
             self._tracer.close()
         self._meters.close()
+
+
+def _resource(name: str) -> Resource:
+    """What this run is; OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME may say otherwise."""
+    host = platform.node()
+    ours = Resource.create(
+        {
+            "service.name": "vedette",
+            "service.instance.id": f"{host}/{name}",
+            "service.version": version("vedette"),
+            "host.name": host,
+        }
+    )
+    return ours.merge(OTELResourceDetector().detect())
 
 
 def _metric_exporter(url: str) -> MetricReader:

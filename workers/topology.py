@@ -34,6 +34,7 @@ from workers.supervisor import Supervisor, Worker
 from workers.totals import Totals
 
 LIVE_SLOTS = 3
+_UP_SECONDS = 300.0  # that a network may take to load
 MAX_WAIT_MS = 5.0  # how long a frame waits for company in its batch
 _NO_PIXELS = (1, 1)  # height and width of a memory that is only there to count
 
@@ -71,7 +72,19 @@ class Topology:
             self.start_camera(camera)
 
     def camera(self, name: str) -> CameraRun:
-        return next(camera for camera in self.cameras if camera.config.id == name)
+        """One that is there."""
+        camera = self.find(name)
+        assert camera is not None
+        return camera
+
+    def find(self, name: str) -> CameraRun | None:
+        """None for one that is gone, of which somebody may still speak."""
+        return next((camera for camera in self.cameras if camera.config.id == name), None)
+
+    def forget(self, camera: CameraRun) -> None:
+        """Publish lets go of it, without a last word."""
+        if self.publish is not None:
+            self.publish.send(control.Forget(camera.config.id))
 
     # ── processes ─────────────────────────────────────────────────────────────────────────────
 
@@ -111,6 +124,13 @@ class Topology:
         self.publish = self._supervisor.start("publish", "publish", settings=settings)
         self._join()
 
+    def late(self, at: float) -> tuple[str, float] | None:
+        """The role of a worker that is not up at `at`, long after it was started; for how long."""
+        for worker, is_up in ((self.infer, self.infer_up), (self.publish, self.publish_up)):
+            if worker is not None and not is_up and at > worker.started_at + _UP_SECONDS:
+                return worker.role, at - worker.started_at
+        return None
+
     def start_ingest(self, camera: CameraRun) -> None:
         camera.worker = self._supervisor.start("ingest", camera.config.id)
         if not camera.identified:
@@ -121,10 +141,11 @@ class Topology:
         unlike_any_job = config.is_live or config.loop
         totals = Totals(live=config.is_live)
         camera = CameraRun(config, None, totals, generation, identified=unlike_any_job)
+        camera.born = generation
         if _comes_back(config):
             camera.life = Life(time.time())
-        self.cameras.append(camera)
         self.start_ingest(camera)
+        self.cameras.append(camera)
 
     def _join(self) -> None:
         """A new data socket from infer to publish."""
@@ -177,6 +198,7 @@ class Topology:
                 confidence=self.plan.config.confidence_of(camera.config),
                 job=camera.job(self.plan, precision),
                 again=self._again,
+                incarnation=camera.born,
                 session=camera.session,
                 confirmed=camera.totals.confirmed,
                 event=camera.first_event,

@@ -62,6 +62,7 @@ class Totals:
         self._dropped: Counts = {}
         self._confirmed: EntryId = (0, 0)
         self._session_frames = 0
+        self._missed = 0  # at the last look
 
     @property
     def published(self) -> int:
@@ -110,7 +111,9 @@ class Totals:
             missing = 0 if arrived is None else self._missing(arrived, look)
             if not missing:
                 break
-        return replace(look, unaccounted=missing)
+        before, self._missed = self._missed, missing
+        # A process may be held up between two counters, but not from one look to the next.
+        return replace(look, unaccounted=min(missing, before, key=abs))
 
     def _missing(self, arrived: int, look: Look) -> int:
         """Frames that have arrived in the memory of now, and are nowhere."""

@@ -26,7 +26,7 @@ from workers.telemetry import Telemetry
 
 _STILL = 10.0  # seconds without new figures: the supervisor hangs
 _CLOSE_SECONDS = 2.0
-_CONNECTIONS = 32  # at once
+_CONNECTIONS = 256  # at once
 
 
 class Web:

@@ -12,7 +12,7 @@ import msgspec
 
 from pipeline.channel import Channel
 from pipeline.errors import SinkUnavailable
-from pipeline.messages import Counts, Ended, Message, Stamps
+from pipeline.messages import Counts, Ended, Message
 from pipeline.sinks.jobs import Position
 from pipeline.sinks.lanes import StreamRefused
 from pipeline.sinks.lease import LeaseTaken
@@ -20,10 +20,11 @@ from pipeline.sinks.redis import RedisSink, Stream
 from pipeline.sinks.remains import Remains
 from pipeline.sinks.window import NO_ENTRY, EntryId, Keys
 from pipeline.slots import Slots
-from pipeline.wire import CameraMessage, DetectionsMessage, ended_message, merge_drops
+from pipeline.wire import DetectionsMessage, ended_message, merge_drops
 from workers import control
 from workers.journeys import Journeys
 from workers.pause import Pause
+from workers.work import Forget, Move, Open, Take, Work
 
 LIVE_WINDOW = 2000  # records of a live camera that wait for Redis; older ones are shed
 
@@ -55,35 +56,6 @@ class Camera:
     said: set[str | None] = field(default_factory=set)  # sessions whose end was once taken in
     ended: Ended | None = None  # and nothing comes behind it
     pause: Pause = field(default_factory=Pause)
-
-
-@dataclass(frozen=True, slots=True)
-class Take:
-    """Put this record into the camera's window; `ended` comes with the last one of all."""
-
-    camera: str
-    message: DetectionsMessage | CameraMessage
-    ended: Ended | None = None
-    stamps: Stamps | None = None  # of a frame that is measured
-
-
-@dataclass(frozen=True, slots=True)
-class Open:
-    """Say where the camera stands, once everything before this is in its window."""
-
-    camera: str
-    settings: control.PublishCamera
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """Count into this memory file from now on."""
-
-    camera: str
-    slots: Slots
-
-
-Work = Take | Open | Move
 
 
 class Writer:
@@ -188,10 +160,16 @@ class Writer:
                 self._move(name, slots)
             case Take(camera=name):
                 self._take(name, work)
+            case Forget(camera=name):
+                if name in self._cameras:
+                    self._let_go(self._cameras[name])
         return True
 
     def _open(self, work: Open) -> None:
         settings, camera = work.settings, self._cameras.get(work.camera)
+        if camera is not None and settings.fresh:  # of an earlier one, of which nothing was heard
+            self._let_go(camera)
+            camera = None
         if camera is None:
             camera = Camera(work.camera, self._stream_of(settings))
             self._cameras[work.camera] = camera
@@ -209,6 +187,7 @@ class Writer:
             limit=LIVE_WINDOW if settings.live else None,
             job=settings.job,
             again=settings.again,
+            incarnation=settings.incarnation,
         )
 
     def _move(self, name: str, slots: Slots) -> None:

@@ -85,7 +85,7 @@ class RedisSink:
         self._has_trimmed = False  # since the last batch that was taken
         self._said: set[str] = set()
 
-    def open(
+    def open(  # noqa: PLR0913 — what a camera's streams are, by keyword only
         self,
         keys: Keys,
         *,
@@ -94,11 +94,12 @@ class RedisSink:
         limit: int | None,
         job: str | None = None,
         again: bool = False,
+        incarnation: int = 0,
     ) -> Stream:
         """A camera's streams, not yet looked at; see `step_in`.
 
         `job` (a file's) is a digest of all that decides its results; None is like no other job.
-        `again`: from the start, even if that job has been done; once per run.
+        `again`: from the start, even if that job has been done; once per run and `incarnation`.
         """
         queue = None
         if live and self._spool is not None:  # a file is decoded again instead
@@ -106,7 +107,8 @@ class RedisSink:
             queue = Spooled(self._spool, name, limit, self._clock)
         window = Window(keys, limit=limit, queue=queue, tell=self._tell)
         lease = Lease(keys.owner, keys.camera, self._owner)
-        asked = None if live else Job(job, self._owner.token, again)
+        run = f"{self._owner.token}-{incarnation}" if incarnation else self._owner.token
+        asked = None if live else Job(job, run, again)
         stream = Stream(window, lease, asked, maxlen)
         self._streams.append(stream)
         self._budget.join(window)

@@ -426,7 +426,7 @@ def pictures(film: Film) -> list[Access]:
 
 
 def _still(index: int, width: int, height: int) -> object:
-    return media.noise(0, width, height)
+    return media.bars(0, width, height)
 
 
 def _sdp(film: Film, *, audio: bool) -> str:

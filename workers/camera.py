@@ -149,7 +149,8 @@ class CameraRun:
         place = self.session, self.opening, self.began, self.totals.known
         still = self.life.watch(place, at, opening=opening, waiting=waiting)
         if still >= life.DEAD_SECONDS:
-            return f"no picture for {life.DEAD_SECONDS:.0f} s" if self.session else "it hangs"
+            away = "it is opened, and no picture comes"
+            return f"no picture for {life.DEAD_SECONDS:.0f} s" if self.session else away
         if self.session is not None and self.begun and not opening:
             self._look(life.STALLED if still >= life.STALLED_SECONDS else self.looks)
         return None
@@ -158,10 +159,10 @@ class CameraRun:
         """Its process is gone, and of a live camera the session with it."""
         self.worker = None
         self.is_over, self.opening = self.session is not None, False
+        if self.life is not None and (self.is_over or self.hung is not None):
+            self.life.become(life.BACKOFF, self.death.reason, time.time(), self.death.fault)
         if not self.is_over:
             self.hung = None  # there is no session to say it of
-        elif self.life is not None:
-            self.life.become(life.BACKOFF, self.death.reason, time.time(), self.death.fault)
         if self.began:
             self.suspect = "its decoder"
         self.begin_anew()

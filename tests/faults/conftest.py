@@ -21,6 +21,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for line in table.lines():
             terminalreporter.write_line(line)
         table.write()
+    if table.CAMERAS:
+        terminalreporter.section("cameras on the network")
+        for line in table.camera_lines():
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

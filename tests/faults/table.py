@@ -14,6 +14,12 @@ HEAD = (
     "dropped, as the messages say",
 )  # fmt: skip
 ROWS: list[Row] = []
+CAMERA_HEAD = (
+    "camera", "noticed s", "as", "back s", "connections", "sent", "arrived", "published",
+    "dropped", "unaccounted",
+)  # fmt: skip
+CAMERAS: list[tuple[str, ...]] = []  # rows of the table of cameras
+REMARKS: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -53,8 +59,16 @@ def add(fault: str, findings: Findings, recovery: float | None = None, remark: s
 
 def lines() -> list[str]:
     """The table in Markdown, in the order of the faults' names."""
-    rows = [HEAD, *(row.cells for row in sorted(ROWS, key=lambda row: row.fault))]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
+    return _drawn([HEAD, *(row.cells for row in sorted(ROWS, key=lambda row: row.fault))])
+
+
+def camera_lines() -> list[str]:
+    """The same of the cameras on the network."""
+    return [*_drawn([CAMERA_HEAD, *CAMERAS]), "", *REMARKS]
+
+
+def _drawn(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     drawn = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
         for row in rows
@@ -68,4 +82,5 @@ def write() -> None:
     path = os.environ.get("VEDETTE_FAULT_TABLE")
     if path:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text("\n".join([f"Seed {SEED}.", "", *lines(), ""]))
+        found = [f"Seed {SEED}.", "", *lines(), "", *(camera_lines() if CAMERAS else ())]
+        Path(path).write_text("\n".join([*found, ""]))

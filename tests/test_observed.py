@@ -131,6 +131,7 @@ def test_a_collector_gets_every_figure_and_traces_that_consumers_can_find(
     assert sum(point.count for point in latencies) == len(entries)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answers", [False, True], ids=["refused", "silent"])
 def test_a_collector_that_does_not_answer_costs_no_frame_and_little_time(
     tmp_path: Path, clip: Path, ours: Path, redis_server: RedisServer, answers: bool
@@ -157,6 +158,7 @@ def test_a_collector_that_does_not_answer_costs_no_frame_and_little_time(
     assert "Traceback" not in run.said
 
 
+@pytest.mark.slow
 def test_without_the_extra_a_run_says_so_and_goes_on(
     tmp_path: Path, clip: Path, ours: Path, redis_server: RedisServer
 ) -> None:
@@ -238,6 +240,7 @@ def collector() -> Iterator[tuple[str, dict[str, list[Any]]]]:
         server.server_close()
 
 
+@pytest.mark.slow
 def test_the_address_of_the_page_is_in_the_run_directory(
     tmp_path: Path, clip: Path, ours: Path, redis_server: RedisServer
 ) -> None:

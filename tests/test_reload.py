@@ -143,6 +143,7 @@ def test_a_watched_file_needs_no_signal(
     assert run.said.count("config: ") == 2
 
 
+@pytest.mark.slow
 def test_a_camera_goes_also_when_a_worker_dies_with_it(
     tmp_path: Path, clip: Path, ours: Path, redis_server: RedisServer
 ) -> None:
@@ -169,6 +170,7 @@ def test_a_camera_goes_also_when_a_worker_dies_with_it(
         assert_accounted(url, name)
 
 
+@pytest.mark.slow
 def test_a_camera_whose_ingest_is_about_to_be_started_again_goes_or_begins_anew_once(
     tmp_path: Path, clip: Path, ours: Path, redis_server: RedisServer
 ) -> None:
@@ -190,6 +192,7 @@ def test_a_camera_whose_ingest_is_about_to_be_started_again_goes_or_begins_anew_
         assert run.terminate() == 0, run.said
 
 
+@pytest.mark.slow
 def test_a_file_that_goes_while_redis_is_away_ends_nothing_else(
     tmp_path: Path, clip: Path, ours: Path, kept_redis_server: RedisServer
 ) -> None:
@@ -211,6 +214,7 @@ def test_a_file_that_goes_while_redis_is_away_ends_nothing_else(
         assert run.terminate() == 0, run.said
 
 
+@pytest.mark.slow
 def test_a_loop_that_differs_is_another_epoch(
     tmp_path: Path, clip: Path, ours: Path, redis_server: RedisServer
 ) -> None:
@@ -271,6 +275,7 @@ def test_the_changes_are_told_beforehand(
     assert none.stderr == "--against: no run of walk is going on, must be one of: run\n"
 
 
+@pytest.mark.slow
 def test_a_run_whose_terminal_is_closed_drains(
     tmp_path: Path, clip: Path, ours: Path, redis_server: RedisServer
 ) -> None:

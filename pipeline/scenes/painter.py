@@ -42,7 +42,8 @@ class Item:
 class Seen:
     """What the picture shows of one target.
 
-    `box` (x1 y1 x2 y2) is around all of it that lies in the picture, hidden or not, as in COCO.
+    `box` (x1 y1 x2 y2) is around all of it that lies in the picture, hidden or not; COCO's are
+    around what is seen.
     """
 
     class_id: int

@@ -49,8 +49,11 @@ def test_ctrl_c_ends_a_demo_in_order(tmp_path: Path, ours: Path) -> None:
     with going_on(tmp_path) as process:
         assert process.stderr is not None
         said = process.stderr.readline()
-        while " frames/s, " not in process.stderr.readline():
-            pass  # until the first figures
+        going: set[str] = set()
+        while len(going) < 2:  # until both cameras have been seen
+            line = process.stderr.readline()
+            if found := re.match(r"vedette: (\S+): [1-9][\d,]* of .* frames/s, ", line):
+                going.add(found[1])
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
 

@@ -74,9 +74,10 @@ class Audience:
             return "0 frames: it ended before the first"
         frames, tally = sum(row.frames for row in rows), self.tally
         passed = max(row.latest for row in rows) - min(row.began or 0.0 for row in rows)
+        rate = frames / passed if passed else 0.0  # a single moment has none
         cameras = "1 camera" if len(rows) == 1 else f"{len(rows)} cameras"
         return (
-            f"{frames:,} frames of {cameras}, {frames / max(passed, 1e-9):.1f} frames/s; "
+            f"{frames:,} frames of {cameras}, {rate:.1f} frames/s; "
             f"precision {tally.precision:.3f}, recall {tally.recall:.3f} "
             f"at confidence {self._confidence:g} and IoU {IOU:g}, "
             f"of {tally.there:,} objects at least {LEAST_VISIBLE:.0%} visible"

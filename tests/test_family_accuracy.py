@@ -34,6 +34,7 @@ ORIGINAL = {"s": 29.10, "m": 32.79, "l": 37.39}  # AP 50:95, per cent
 SIDE = 320
 
 
+@pytest.mark.timeout(1800)  # `s` takes a minute with AVX-512, two without
 @pytest.mark.parametrize(
     "size",
     ["s", pytest.param("m", marks=pytest.mark.slow), pytest.param("l", marks=pytest.mark.slow)],

@@ -76,10 +76,10 @@ class Batcher:
         batch: list[str] = []
         sitting_out = self._ahead()
         while len(batch) < self.max_batch:
-            ready = [name for name in self._offering if name not in sitting_out]
-            if not ready:
+            ready = (name for name in self._offering if name not in sitting_out)
+            name = min(ready, key=lambda one: self._offering[one].tag, default=None)
+            if name is None:
                 break
-            name = min(ready, key=lambda one: self._offering[one].tag)
             if not batch:
                 self._now = max(self._now, self._offering[name].tag)
             self._serve(name)

@@ -104,6 +104,21 @@ class Stamps(Message, frozen=True):
     dropped: Counts  # between the message before and it
     tainted: bool
 
+    @property
+    def begun_ns(self) -> int:
+        """When it came; of a file's, which is read ahead, when its decoding began."""
+        return min(self.captured_ns, self.written_ns - self.decode_ns)
+
+    @property
+    def stages(self) -> dict[str, tuple[int, int]]:
+        """From when to when each stage had it."""
+        return {
+            "decode": (self.written_ns - self.decode_ns, self.written_ns),
+            "wait": (self.written_ns, self.batched_ns),
+            "infer": (self.batched_ns, self.inferred_ns),
+            "publish": (self.inferred_ns, self.published_ns),
+        }
+
 
 def _encode_array(value: Any) -> tuple[str, list[int], bytes]:
     if isinstance(value, np.ndarray):

@@ -66,7 +66,7 @@ class Coming:
                 camera.totals.close()
                 self.gone.append(camera)
         for config in self.cameras:
-            if all(camera.config.id != config.id for camera in cameras):
+            if self._topology.find(config.id) is None:  # the one before has gone
                 self._start(config)
 
     def _start(self, config: Camera) -> None:

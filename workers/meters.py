@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import attrgetter
 
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.sdk.metrics import MeterProvider
@@ -15,7 +16,7 @@ from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.resources import Resource
 
 from pipeline.messages import Stamps
-from workers.figures import ENDED, STATES, CameraFigures, Figures
+from workers.figures import ENDED, STATES, Figures
 
 # Seconds. A batch on a GPU takes 2 ms, a camera that is too slow seconds.
 BOUNDS = tuple(
@@ -57,15 +58,9 @@ class Meters:
 
     def record(self, stamps: Stamps) -> None:
         """One frame that Redis has."""
-        durations = {
-            "decode": stamps.decode_ns,
-            "wait": stamps.batched_ns - stamps.written_ns,
-            "infer": stamps.inferred_ns - stamps.batched_ns,
-            "publish": stamps.published_ns - stamps.inferred_ns,
-        }
-        for stage, nanoseconds in durations.items():
-            self._stages.record(nanoseconds / 1e9, {"camera": stamps.camera, "stage": stage})
-        whole = stamps.published_ns - min(stamps.captured_ns, stamps.written_ns - stamps.decode_ns)
+        for stage, (begin, end) in stamps.stages.items():
+            self._stages.record((end - begin) / 1e9, {"camera": stamps.camera, "stage": stage})
+        whole = stamps.published_ns - stamps.begun_ns
         self._latency.record(whole / 1e9, {"camera": stamps.camera})
 
     def close(self) -> None:
@@ -75,21 +70,26 @@ class Meters:
     def _observe_cameras(self) -> None:
         counter, gauge = self._counter, self._gauge
         frames = "{frame}"
-        counter("frames.arrived", frames, "frames that came from the camera", _each(_arrived))
-        counter("frames.published", frames, "frames that Redis has", _each(_published))
+        counter("frames.arrived", frames, "frames that came from the camera", _each("arrived"))
+        counter("frames.published", frames, "frames that Redis has", _each("frames.published"))
         counter("frames.dropped", frames, "frames that were dropped, by reason", _dropped)
-        gauge("frames.in_flight", frames, "frames between the decoder and Redis", _each(_in_flight))
+        gauge(
+            "frames.in_flight",
+            frames,
+            "frames between the decoder and Redis",
+            _each("frames.in_flight"),
+        )
         gauge(
             "frames.unaccounted",
             frames,
             "frames that have arrived and are nowhere: always 0",
-            _each(_unaccounted),
+            _each("frames.unaccounted"),
         )
         counter(
             "camera.sessions",
             "{session}",
             "connections, or readings of a file, that have begun",
-            _each(_sessions),
+            _each("sessions"),
         )
         gauge("camera.state", "1", "1 for the state that the camera is in", _states)
 
@@ -116,31 +116,12 @@ class Meters:
         return lambda options: list(read(self._figures))
 
 
-def _each(value: Callable[[CameraFigures], int]) -> _Read:
-    """One number of each camera."""
+def _each(field: str) -> _Read:
+    """One number of each camera, a field of `CameraFigures`."""
+    value = attrgetter(field)
     return lambda figures: (
         Observation(value(camera), {"camera": camera.camera}) for camera in figures.cameras
     )
-
-
-def _arrived(camera: CameraFigures) -> int:
-    return camera.arrived
-
-
-def _published(camera: CameraFigures) -> int:
-    return camera.frames.published
-
-
-def _in_flight(camera: CameraFigures) -> int:
-    return camera.frames.in_flight
-
-
-def _unaccounted(camera: CameraFigures) -> int:
-    return camera.frames.unaccounted
-
-
-def _sessions(camera: CameraFigures) -> int:
-    return camera.sessions
 
 
 def _dropped(figures: Figures) -> Iterator[Observation]:

@@ -46,7 +46,7 @@ class Telemetry:
         self._tracer: Tracer | None = None
         if settings.otlp is not None:
             url = settings.otlp.get_secret_value().rstrip("/")
-            self._logs = _listen_to_exporters(f"the collector at {redact(url)}", say)
+            _listen_to_exporters(f"the collector at {redact(url)}", say)
             readers.append(_metric_exporter(url))
             self._tracer = _tracer(url, config, resource)
         self._meters = Meters(readers, resource)
@@ -135,9 +135,8 @@ class _Complaints(logging.Handler):
             self._say(f"{self._whose} does not take what it is sent; frames are not affected")
 
 
-def _listen_to_exporters(whose: str, say: Callable[[str], None]) -> logging.Logger:
+def _listen_to_exporters(whose: str, say: Callable[[str], None]) -> None:
     """Takes over the SDK's logger: its lines hold tracebacks, and URLs with what is in them."""
     logger = logging.getLogger("opentelemetry")
     logger.handlers = [_Complaints(whose, say)]
     logger.propagate = False
-    return logger

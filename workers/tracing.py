@@ -21,6 +21,7 @@ from opentelemetry.trace import SpanKind, set_span_in_context
 from opentelemetry.util.types import AttributeValue
 
 from pipeline.messages import Stamps
+from pipeline.sinks.window import Keys
 from pipeline.wire import traceparent
 
 _HARMLESS = {"superseded", "max_fps"}  # reasons to drop that are as they should be
@@ -59,24 +60,19 @@ class Tracer:
         reason = self._reason(stamps, int(trace[16:], 16), live=live)
         if reason is None:
             return
-        decoding = stamps.written_ns - stamps.decode_ns
-        stages: tuple[tuple[str, int, int, Attributes], ...] = (
-            ("decode", decoding, stamps.written_ns, {}),
-            ("wait", stamps.written_ns, stamps.batched_ns, {}),
-            ("infer", stamps.batched_ns, stamps.inferred_ns, {}),
-            ("publish", stamps.inferred_ns, stamps.published_ns, self._destination(stamps)),
-        )
         offset = time.time_ns() - time.monotonic_ns()
         self._ids.give(int(trace, 16), int(span, 16))
         frame = self._tracer.start_span(
             "frame",
             Context(),
             attributes=_attributes(stamps, reason),
-            start_time=min(stamps.captured_ns, decoding) + offset,
+            start_time=stamps.begun_ns + offset,
         )
         inside = set_span_in_context(frame, Context())
-        for name, begin, end, attributes in stages:
-            kind = SpanKind.PRODUCER if attributes else SpanKind.INTERNAL
+        for name, (begin, end) in stamps.stages.items():
+            is_sending = name == "publish"
+            kind = SpanKind.PRODUCER if is_sending else SpanKind.INTERNAL
+            attributes = self._destination(stamps) if is_sending else {}
             self._ids.give(int(trace, 16), _span_id(trace, name))
             stage = self._tracer.start_span(
                 name, inside, kind, attributes=attributes, start_time=begin + offset
@@ -104,7 +100,7 @@ class Tracer:
             "messaging.system": "redis",
             "messaging.operation.type": "send",
             "messaging.operation.name": "xadd",
-            "messaging.destination.name": f"{self._prefix}:{{{stamps.camera}}}:detections",
+            "messaging.destination.name": Keys.of(self._prefix, stamps.camera).detections,
         }
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests import media, runs
 from tests.servers import RedisServer
+from workers.watchdog import LEAST, MOST
 
 # Python reads this at its start, in every child of the run that is given its folder: as a driver
 # that fails on some pictures would, the network dies of any picture that is red.
@@ -84,7 +85,7 @@ def test_a_worker_that_hangs_is_killed_and_started_again(
             runs.eventually(lambda name=name: runs.length(redis_server.url, name) > 30, within=40)
         os.kill(runs.workers_of(run)[f"{worker}:{worker}"], signal.SIGSTOP)
         stopped = time.monotonic()
-        runs.eventually(lambda: "no frame has gone on for" in run.said, within=60)
+        runs.eventually(lambda: "no frame has gone on for" in run.said, within=MOST + 10)
         noticed = time.monotonic() - stopped
         for name in ("gate", "yard"):
             length = runs.length(redis_server.url, name)
@@ -94,7 +95,7 @@ def test_a_worker_that_hangs_is_killed_and_started_again(
             )
         assert run.terminate() == 0, run.said
 
-    assert 15 < noticed < 40
+    assert noticed > LEAST - 5  # how much later depends on how long it ever stood on this machine
     assert run.said.count("it is killed") == 1
     assert f"{worker} (process" in run.said
     seqs = [entry.data["seq"] for entry in runs.entries(redis_server.url, "yard")]

@@ -33,6 +33,8 @@ class Frame(Message, frozen=True):
     width: int  # of the camera picture, pixels
     height: int
     tainted: bool = False  # the decoder saw damage since the last keyframe
+    camera_at: float | None = None  # when it was taken, by the camera's own clock…
+    camera_at_error: float | None = None  # …and by how much its reports of that have differed
 
 
 class Ticket(Message, frozen=True):

@@ -50,7 +50,7 @@ class Timing(msgspec.Struct, frozen=True):
     infer: Annotated[float, Meta(description="its batch, to the boxes")]
 
 
-class DetectionsMessage(msgspec.Struct, frozen=True):
+class DetectionsMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     """One processed frame, also when nothing was seen: `vedette.detections/1`."""
 
     schema: Literal["vedette.detections/1"]
@@ -75,6 +75,14 @@ class DetectionsMessage(msgspec.Struct, frozen=True):
     ]
     tainted: Annotated[bool, Meta(description="the decoder saw damage since the last keyframe")]
     detections: Annotated[list[Detection], Meta(description="falling confidence")]
+    camera_at: (
+        Annotated[float, Meta(description="seconds since 1970 by the camera's own clock (RTCP)")]
+        | None
+    ) = None
+    camera_at_error: (
+        Annotated[float, Meta(description="seconds by which its reports differ; after the second")]
+        | None
+    ) = None
 
 
 class CameraMessage(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -131,6 +139,8 @@ def detections_message(result: Result, model: Model, labels: tuple[str, ...]) ->
         dropped=result.dropped,
         tainted=frame.tainted,
         detections=list_detections(result.detections, labels),
+        camera_at=_rounded(frame.camera_at),
+        camera_at_error=_rounded(frame.camera_at_error),
     )
 
 
@@ -220,6 +230,10 @@ def schemas() -> dict[str, dict[str, Any]]:
             ("vedette.camera-1.json", CameraMessage),
         )
     }
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 6)
 
 
 def _milliseconds(duration_ns: int) -> float:

@@ -83,6 +83,8 @@ class Faults:
     film_after: tuple[int, Film] | None = None  # another film from there on
     jump: tuple[int, float] | None = None  # seconds that time stamps jump by at a picture
     ticks: int = 0  # RTP time of the first picture
+    clock: float = 0.0  # seconds by which the camera's clock is ahead of ours…
+    drift: float = 0.0  # …and seconds a second by which it gains on RTP time
     speed: float = 1.0
 
 
@@ -337,7 +339,8 @@ class _Player:
                 self._stopped.wait(0.1)
                 continue
             if time.monotonic() >= next_report:
-                self._send(1, _report(stamp))  # type: ignore[operator]
+                ahead = faults.clock + faults.drift * shown / film.rate
+                self._send(1, _report(stamp, ahead))  # type: ignore[operator]
                 next_report += 1
             if faults.jump is not None and shown == faults.jump[0]:
                 stamp += faults.jump[1] * _TICKS
@@ -438,9 +441,9 @@ def _sdp(film: Film, *, audio: bool) -> str:
     return text + "m=audio 0 RTP/AVP 0\r\na=control:track1\r\n" * audio
 
 
-def _report(stamp: float) -> bytes:
+def _report(stamp: float, ahead: float = 0.0) -> bytes:
     """A sender report: the wall clock beside the RTP time (RFC 3550, 6.4.1)."""
-    now = time.time() + _SINCE_1900
+    now = time.time() + ahead + _SINCE_1900
     seconds, fraction = int(now), int(now % 1 * 2**32)
     return struct.pack(">BBHIIIIII", 0x80, 200, 6, 1, seconds, fraction, int(stamp) % 2**32, 0, 0)
 

@@ -235,3 +235,35 @@ def test_time_stamps_that_wrap_go_on() -> None:
 
     assert {picture.segment for picture in found} == {0}
     assert found[-1].media_time == pytest.approx(1.9, abs=0.25)
+
+
+def test_the_cameras_own_clock_is_told_beside_the_time_of_arrival() -> None:
+    with rtsp.camera(Film(rate=20)) as camera:
+        camera.faults.clock = -3600.0
+        with watch(camera) as source:
+            found = some(source, 60)
+
+    first, last = found[1], found[-1]
+    assert first.camera_time is not None
+    assert first.camera_time.error is None
+    assert last.camera_time is not None
+    assert last.camera_time.error is not None
+    assert last.camera_time.error < 0.2  # what the test's own reports jitter
+    assert last.arrived_at - last.camera_time.at == pytest.approx(3600, abs=0.5)
+    steps = [b.camera_time.at - a.camera_time.at for a, b in pairwise(found[1:15])]  # type: ignore[union-attr]
+    assert steps == pytest.approx([0.05] * len(steps), abs=0.002)
+
+
+def test_a_clock_that_drifts_says_so_and_a_jump_ends_what_it_said() -> None:
+    with rtsp.camera(Film(rate=20)) as camera:
+        camera.faults.drift, camera.faults.jump = 0.5, (70, 100.0)
+        with watch(camera) as source:
+            found = some(source, 100)
+
+    before = next(one for one in reversed(found) if one.segment == 0)
+    behind = next(one for one in found if one.segment == 1)
+    assert before.camera_time is not None
+    assert before.camera_time.error is not None
+    assert 0.3 < before.camera_time.error < 0.8
+    assert behind.camera_time is None
+    assert found[-1].camera_time is not None

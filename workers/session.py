@@ -195,6 +195,7 @@ class Session:
         return self._clock.at(picture.segment, picture.media_time)
 
     def _frame(self, picture: Picture, seq: int, captured_at: float) -> Frame:
+        clock = picture.camera_time
         return Frame(
             camera=self._link.camera.camera,
             session=self.name,
@@ -206,6 +207,8 @@ class Session:
             width=picture.width,
             height=picture.height,
             tainted=picture.tainted,
+            camera_at=clock.at if clock else None,
+            camera_at_error=clock.error if clock else None,
         )
 
     def _drop(self, reason: str) -> None:

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import SourceRefused
+from pipeline.sources.camera_clock import CameraTime
 
 # DCI 8K. A decoder keeps up to 17 pictures, which at this size is 0.9 GB in 8-bit 4:2:0; cameras
 # and clips are smaller, and a forged header must not be able to take more.
@@ -63,6 +64,7 @@ class Picture:
     due_ns: int | None  # a paced picture is to be held back until then, monotonic
     write: Callable[[NDArray[np.uint8]], None]  # resizes into uint8 RGB [height, width, 3], exactly
     is_sound: bool = False  # writing it cannot fail: it need not be tried
+    camera_time: CameraTime | None = None  # when it was taken, where the camera says so
 
 
 class Source(Protocol):

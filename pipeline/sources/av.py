@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pipeline.errors import SourceError
 from pipeline.sources import Picture
 from pipeline.sources.admission import Admission
+from pipeline.sources.camera_clock import CameraClock
 from pipeline.sources.reel import Decoded, Reel
 from pipeline.sources.timeline import Pace, Timeline
 
@@ -57,6 +58,7 @@ class VideoSource:
         gap = _LIVE_GAP if admission.network else _FILE_GAP
         self._timeline = Timeline(interval=interval, longest_gap=gap)
         self._pace = Pace(interval=interval) if live and not admission.network else None
+        self._camera_clock = CameraClock()
         self._scaler = VideoReformatter()
         self._pictures = self._read()
 
@@ -119,6 +121,9 @@ class VideoSource:
             decode_ns=decoded.decode_ns,
             due_ns=due_ns,
             write=partial(self._write, frame),
+            camera_time=self._camera_clock.read(
+                segment, decoded.seconds, decoded.camera_at, decoded.report
+            ),
         )
 
     def _write(self, frame: VideoFrame, out: NDArray[np.uint8]) -> None:

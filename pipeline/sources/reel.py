@@ -8,6 +8,7 @@ picture as it is coded.
 from __future__ import annotations
 
 import errno
+import struct
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ class Decoded:
     arrived_ns: int
     decode_ns: int
     tainted: bool
+    camera_at: float | None  # seconds since 1970 by the camera's clock
+    report: int  # how many times it has said what its clock is
 
 
 class Reel:
@@ -77,6 +80,7 @@ class Reel:
         self._by_arrival = self._network and self._container.format.name == "mpjpeg"
         self._spent_ns = 0  # reading and decoding, since the last picture came out
         self._group = 0  # packets from one keyframe to the next are a group; 0: before the first
+        self._reports = 0  # of the camera's clock
         self._damaged_group = -1  # the last one that was seen to be damaged
         self._tainted = True  # of the last picture; what came before the first keyframe is missing
 
@@ -98,7 +102,13 @@ class Reel:
             if packet.size == 0:  # a picture that was left out on purpose
                 continue
             # Comes back with the packet's own picture, which may be a few packets later.
-            packet.opaque = time.time(), self._clock(), self._group
+            packet.opaque = (
+                time.time(),
+                self._clock(),
+                self._group,
+                _camera_at(packet),
+                self._reports,
+            )
             yield from self._pictures_of(packet)
             if self._still and self.pictures:
                 return
@@ -138,6 +148,7 @@ class Reel:
     def _examine(self, packet: Any) -> None:
         """Counts what is wrong with a packet, and what is not there before it."""
         self._group += packet.is_keyframe
+        self._reports += packet.has_sidedata("rtcp_sr")
         joint = self._reach.see(packet.dts)
         self.damaged -= joint and self._torn > 0  # no break in two recordings that are whole
         self._torn -= self._torn > 0
@@ -167,9 +178,9 @@ class Reel:
 
     def _stamped(self, frame: VideoFrame, decode_ns: int) -> Decoded:
         stamps = frame.opaque
-        at, ns, group = (
-            stamps if isinstance(stamps, tuple) else (time.time(), self._clock(), self._group)
-        )
+        if not isinstance(stamps, tuple):
+            stamps = time.time(), self._clock(), self._group, None, self._reports
+        at, ns, group, camera_at, report = stamps
         if frame.is_corrupt or self._cut_still:
             self._damaged_group = group
         # Beside its own group, a picture that is shown before a keyframe may lean on the last one.
@@ -179,11 +190,19 @@ class Reel:
         self.ends_damaged = frame.is_corrupt
         seconds = ns / 1e9 if self._by_arrival else self._seconds(frame)
         self._gaps.see(seconds)
-        return Decoded(frame, seconds, at, ns, decode_ns, self._tainted)
+        return Decoded(frame, seconds, at, ns, decode_ns, self._tainted, camera_at, report)
 
     def _seconds(self, frame: VideoFrame) -> float | None:
         # `frame.time_base` is unknown of the pictures that come out at the very end.
         return frame.pts * self._tick if frame.pts is not None and self._tick else None
+
+
+def _camera_at(packet: Any) -> float | None:
+    """Its time on the camera's clock: AVProducerReferenceTime begins with the microseconds."""
+    if not packet.has_sidedata("prft"):
+        return None
+    (microseconds,) = struct.unpack_from("q", bytes(packet.get_sidedata("prft")))
+    return float(microseconds / 1e6)
 
 
 def _read_failure(error: av.error.FFmpegError, *, network: bool) -> str:

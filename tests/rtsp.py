@@ -38,6 +38,7 @@ _OPTIONS = {
     },
     "mjpeg": {},
 }
+_REORDERED = {"preset": "ultrafast", "x264-params": "repeat-headers=1:bframes=2:b-adapt=0"}
 _TICKS = 90_000  # of RTP time a second
 _SINCE_1900 = 2_208_988_800  # NTP's epoch, seconds before 1970
 
@@ -52,6 +53,7 @@ class Film:
     frames: int = 30
     keyframes: int = 10
     still: bool = False  # every picture the same
+    reordered: bool = False  # of h264: pictures lean on later ones
 
 
 @dataclass(frozen=True)
@@ -420,7 +422,7 @@ def pictures(film: Film) -> list[Access]:
         keyframes=film.keyframes,
         rate=film.rate,
         format="rtp",
-        options=_OPTIONS[encoder],
+        options=_REORDERED if film.reordered else _OPTIONS[encoder],
     )
     groups = [group for group in found if group]
     assert len(groups) == film.frames

@@ -267,3 +267,38 @@ def test_a_clock_that_drifts_says_so_and_a_jump_ends_what_it_said() -> None:
     assert 0.3 < before.camera_time.error < 0.8
     assert behind.camera_time is None
     assert found[-1].camera_time is not None
+
+
+def decode_all_but(camera: rtsp.Camera, groups: range) -> list[Picture]:
+    """Pictures until behind those groups, of which only keyframes are asked for."""
+    found, group = [], -1
+    with watch(camera) as source:
+        for picture in source:
+            found.append(picture)
+            group += picture.is_key
+            source.keys_only = group in groups
+            if group > groups.stop:
+                break
+    return found
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_where_keyframes_are_enough_the_rest_is_not_decoded_and_counted(codec: str) -> None:
+    with rtsp.camera(Film(codec, rate=20)) as camera:
+        found = decode_all_but(camera, range(2, 4))
+
+    keys = [number for number, picture in enumerate(found) if picture.is_key]
+    left_out = [number for number, picture in enumerate(found) if picture.is_left_out]
+    assert [b - a for a, b in pairwise(keys)] == [10] * (len(keys) - 1)
+    assert left_out == [*range(keys[2] + 1, keys[3]), *range(keys[3] + 1, keys[4])]
+    assert not any(picture.tainted for picture in found)
+    assert {picture.segment for picture in found} == {0}
+    ages = [picture.arrived_ns for picture in found]
+    assert ages == sorted(ages)
+
+
+def test_pictures_that_are_put_into_order_are_all_decoded() -> None:
+    with rtsp.camera(Film(rate=20, reordered=True)) as camera:
+        found = decode_all_but(camera, range(2, 4))
+
+    assert not any(picture.is_left_out for picture in found)

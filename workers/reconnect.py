@@ -36,6 +36,7 @@ def watch(
             for picture in source:
                 now = now or _begin(link)
                 now.take(picture)
+                source.keys_only = now.keys_only
                 retries.see(time.monotonic())
                 if link.stopped:
                     return None, now

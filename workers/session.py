@@ -17,6 +17,7 @@ from pipeline.letterbox import Letterbox
 from pipeline.messages import Counts, Ended, Frame, Ticket
 from pipeline.sight import Sight
 from pipeline.sources import Picture
+from pipeline.sparing import Sparing
 from pipeline.thinning import Rate, StreamClock
 from workers import control
 from workers.link import Link
@@ -51,6 +52,8 @@ class Session:
         self._rate = Rate(camera.max_fps)
         self._lap: Lap | None = None  # the last one that was passed by
         self._sight = Sight()
+        self._sparing = Sparing(camera.max_fps)
+        self.keys_only = False  # they are all that is wanted of a camera on the network
         self._segments = 0  # of the laps that were left out
 
     def announce(self) -> None:
@@ -68,7 +71,12 @@ class Session:
         seq, self.frames = self.frames, self.frames + 1
         self._link.slots.count_arrived(self.frames)
         captured_at = self._captured_at(picture)
-        if not self._rate.wants(picture.segment, picture.media_time):
+        if self._link.camera.comes_back:
+            read = self._link.slots.frames_read
+            self.keys_only = self._sparing.see(time.monotonic(), read, is_key=picture.is_key)
+        if picture.is_left_out:
+            self._drop("skipped")
+        elif not self._rate.wants(picture.segment, picture.media_time):
             self._drop("max_fps")
         elif not self._link.is_joined:
             self._drop("crash")  # infer is gone; a live camera's pictures have nowhere to go

@@ -64,12 +64,15 @@ class Picture:
     due_ns: int | None  # a paced picture is to be held back until then, monotonic
     write: Callable[[NDArray[np.uint8]], None]  # resizes into uint8 RGB [height, width, 3], exactly
     is_sound: bool = False  # writing it cannot fail: it need not be tried
+    is_key: bool = False  # a keyframe: it needs no other to be decoded
+    is_left_out: bool = False  # it was not decoded, and cannot be written
     camera_time: CameraTime | None = None  # when it was taken, where the camera says so
 
 
 class Source(Protocol):
     """Pictures in the order in which they are shown, until the end."""
 
+    keys_only: bool  # set it while keyframes are enough: the rest is left out where that is safe
     complete: bool  # once the iteration has ended: nothing is missing of what there was
     reason: str  # once the iteration has ended: how, in one sentence
     fault: str | None  # of an end that is not as it should be: network, camera or decoder

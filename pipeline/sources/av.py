@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Self
 
@@ -42,10 +43,11 @@ class VideoSource:
         clock: Callable[[], int],
     ) -> None:
         """Opens it. Raises `SourceError` or `SourceRefused`."""
-        self.complete = False
+        self.complete = self.keys_only = False
         self.reason = "not read to its end"
         self.fault: str | None = None
         self._laps = 0
+        self._last: Picture | None = None  # that others may be left out behind
         self._admission = admission
         self._live = live
         self._loop = loop
@@ -82,7 +84,13 @@ class VideoSource:
     def _read(self) -> Generator[Picture, None, None]:
         while True:
             for decoded in self._reel.decode():
-                yield self._picture(decoded)
+                if decoded.frame is None:
+                    yield self._left_out(decoded)
+                    continue
+                picture = self._picture(decoded, decoded.frame)
+                yield picture
+                self._last = picture if self.keys_only else None
+                self._reel.keys_only = self.keys_only
             if not (self._loop and self._reel.pictures):
                 self.reason, self.fault = self._ending()
                 self.complete = self.fault is None
@@ -101,10 +109,10 @@ class VideoSource:
         self._laps += 1
         return True
 
-    def _picture(self, decoded: Decoded) -> Picture:
-        frame = decoded.frame
+    def _picture(self, decoded: Decoded, frame: VideoFrame) -> Picture:
         segment, media_time = self._timeline.place(decoded.seconds)
-        at, ns, due_ns = decoded.arrived_at, decoded.arrived_ns, None
+        arrival = decoded.arrival
+        at, ns, due_ns = arrival.at, arrival.ns, None
         if self._pace is not None:
             now_ns = self._clock()
             ns = due_ns = self._pace.due_ns(segment, media_time, now_ns)
@@ -121,9 +129,22 @@ class VideoSource:
             decode_ns=decoded.decode_ns,
             due_ns=due_ns,
             write=partial(self._write, frame),
+            is_key=frame.key_frame,
             camera_time=self._camera_clock.read(
-                segment, decoded.seconds, decoded.camera_at, decoded.report
+                segment, decoded.seconds, arrival.camera_at, arrival.report
             ),
+        )
+
+    def _left_out(self, decoded: Decoded) -> Picture:
+        """In the place of the last picture in stream time: that of one moves on with the next."""
+        assert self._last is not None  # its keyframe is out
+        return replace(
+            self._last,
+            arrived_at=decoded.arrival.at,
+            arrived_ns=decoded.arrival.ns,
+            decode_ns=0,
+            is_key=False,
+            is_left_out=True,
         )
 
     def _write(self, frame: VideoFrame, out: NDArray[np.uint8]) -> None:

@@ -12,7 +12,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import av.error
 from av.video.frame import VideoFrame
@@ -27,18 +27,25 @@ _JOINT = 2  # packets: the parser of a transport stream holds one back
 _SEARCHED = 1 << 15  # bytes; a reader of transport streams searches at least these in an attempt
 
 
+class Arrival(NamedTuple):
+    """What is known of a packet when it has come; it travels through the decoder."""
+
+    at: float  # seconds since 1970
+    ns: int  # monotonic
+    group: int  # from one keyframe to the next
+    camera_at: float | None  # seconds since 1970 by the camera's clock
+    report: int  # how many times it has said what its clock is
+
+
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """A picture of the decoder with its stamps, as in `pipeline.sources.Picture`."""
 
-    frame: VideoFrame
+    frame: VideoFrame | None  # None: it was left out
     seconds: float | None  # its time stamp
-    arrived_at: float
-    arrived_ns: int
+    arrival: Arrival
     decode_ns: int
     tainted: bool
-    camera_at: float | None  # seconds since 1970 by the camera's clock
-    report: int  # how many times it has said what its clock is
 
 
 class Reel:
@@ -47,10 +54,13 @@ class Reel:
     `pictures` have been decoded so far, `lost` packets could not be, at `damaged` places the
     container is broken, and `ends_damaged` if the last picture was not whole; `stopped` says why
     reading ended, if not at the end. A packet that cannot be decoded ends nothing.
+
+    While `keys_only` is set, what leans on a keyframe is left out, from the next keyframe on.
     """
 
     def __init__(self, admission: Admission, *, max_pixels: int, clock: Callable[[], int]) -> None:
         """Opens the stream and its decoder. Raises `SourceError` or `SourceRefused`."""
+        self.keys_only = False
         self.pictures = 0
         self.lost = 0
         self.damaged = 0
@@ -80,6 +90,8 @@ class Reel:
         self._by_arrival = self._network and self._container.format.name == "mpjpeg"
         self._spent_ns = 0  # reading and decoding, since the last picture came out
         self._group = 0  # packets from one keyframe to the next are a group; 0: before the first
+        self._shown_group = -1  # that of the last picture
+        self._leaves_out: bool | None = None  # the rest of this group; None: to be decided
         self._reports = 0  # of the camera's clock
         self._damaged_group = -1  # the last one that was seen to be damaged
         self._tainted = True  # of the last picture; what came before the first keyframe is missing
@@ -101,14 +113,12 @@ class Reel:
             self._examine(packet)
             if packet.size == 0:  # a picture that was left out on purpose
                 continue
+            arrival = self._arrival(_camera_at(packet))
+            if self._is_left_out(packet):
+                yield Decoded(None, None, arrival, 0, self._tainted)
+                continue
             # Comes back with the packet's own picture, which may be a few packets later.
-            packet.opaque = (
-                time.time(),
-                self._clock(),
-                self._group,
-                _camera_at(packet),
-                self._reports,
-            )
+            packet.opaque = arrival
             yield from self._pictures_of(packet)
             if self._still and self.pictures:
                 return
@@ -177,20 +187,34 @@ class Reel:
                 yield self._stamped(frame, decode_ns)
 
     def _stamped(self, frame: VideoFrame, decode_ns: int) -> Decoded:
-        stamps = frame.opaque
-        if not isinstance(stamps, tuple):
-            stamps = time.time(), self._clock(), self._group, None, self._reports
-        at, ns, group, camera_at, report = stamps
+        arrival = frame.opaque if isinstance(frame.opaque, Arrival) else self._arrival(None)
         if frame.is_corrupt or self._cut_still:
-            self._damaged_group = group
+            self._damaged_group = arrival.group
         # Beside its own group, a picture that is shown before a keyframe may lean on the last one.
         leaning = self._tainted and not frame.key_frame
-        self._tainted = group <= self._damaged_group or leaning
+        self._tainted = arrival.group <= self._damaged_group or leaning
         self.pictures += 1
         self.ends_damaged = frame.is_corrupt
-        seconds = ns / 1e9 if self._by_arrival else self._seconds(frame)
+        self._shown_group = arrival.group
+        seconds = arrival.ns / 1e9 if self._by_arrival else self._seconds(frame)
         self._gaps.see(seconds)
-        return Decoded(frame, seconds, at, ns, decode_ns, self._tainted, camera_at, report)
+        return Decoded(frame, seconds, arrival, decode_ns, self._tainted)
+
+    def _arrival(self, camera_at: float | None) -> Arrival:
+        return Arrival(time.time(), self._clock(), self._group, camera_at, self._reports)
+
+    def _is_left_out(self, packet: Any) -> bool:
+        """Whether a packet needs no decoding; decided behind each keyframe for its whole group.
+
+        Only where the keyframe's own picture is out by then: a decoder that puts pictures into
+        order, or a group that needs more than its first picture, would keep it until the next one.
+        """
+        if packet.is_keyframe:
+            self._leaves_out = None
+            return False
+        if self._leaves_out is None:
+            self._leaves_out = self.keys_only and self._shown_group == self._group
+        return self._leaves_out
 
     def _seconds(self, frame: VideoFrame) -> float | None:
         # `frame.time_base` is unknown of the pictures that come out at the very end.

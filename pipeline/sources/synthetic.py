@@ -35,7 +35,7 @@ class SceneSource:
             raise SourceRefused(
                 f"a scene is {width}x{height} pixels, and {max_pixels} in all are accepted"
             )
-        self.complete = False
+        self.complete = self.keys_only = False
         self.reason = "not read to its end"
         self.fault: str | None = None
         self.codec = "synthetic"

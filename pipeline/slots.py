@@ -2,7 +2,7 @@
 
     offset   what                                        written by
     512      arrived, sent, session's frames, in hand,   ingest
-             dropped[reason]
+             passed by, read out, dropped[reason]
     1024     taken, read, inferred, dropped[reason]      infer
     1536     received, published, last id confirmed,     publish
              dropped[reason]
@@ -74,6 +74,11 @@ class Geometry:
     @property
     def shape(self) -> tuple[int, int, int, int]:
         return self.slots, self.height, self.width, 3
+
+    @property
+    def credits(self) -> int:
+        """How many frames of a file may be between ingest and Redis' confirmation."""
+        return 2 * self.slots
 
     @property
     def pixels_at(self) -> int:
@@ -150,10 +155,11 @@ class Slots:
 
     # ── ingest ────────────────────────────────────────────────────────────────────────────────
 
-    def may_write(self, credits: int) -> bool:
+    def may_write(self) -> bool:
         """Whether a file's next frame has a slot and a credit (a live camera never asks)."""
         number = self.sent + 1
-        return number - self.taken <= self.geometry.slots and number - self.published <= credits
+        unconfirmed = number - self.published
+        return number - self.taken <= self.geometry.slots and unconfirmed <= self.geometry.credits
 
     def begin(self) -> np.ndarray:
         """The pixels of the next frame's slot, uint8 [height, width, 3], from now on not whole."""
@@ -189,6 +195,14 @@ class Slots:
     def let_go(self) -> None:
         """The frame in hand is somewhere else by now."""
         self._words[_INGEST + 3] = 0
+
+    def count_passed(self) -> None:
+        """One more frame that was accounted for before: a file is read to where it goes on."""
+        self._words[_INGEST + 4] += 1
+
+    def finish(self) -> None:
+        """Nothing more will come of this file."""
+        self._words[_INGEST + 5] = 1
 
     def continue_session(self, frames: int) -> None:
         """So many frames of the session have arrived, in this memory or before it."""
@@ -277,6 +291,14 @@ class Slots:
     @property
     def session_frames(self) -> int:
         return self._words[_INGEST + 2]
+
+    @property
+    def passed(self) -> int:
+        return self._words[_INGEST + 4]
+
+    @property
+    def is_finished(self) -> bool:
+        return bool(self._words[_INGEST + 5])
 
     @property
     def taken(self) -> int:

@@ -36,7 +36,6 @@ def test_a_loop_passes_two_laps_by_and_leaves_out_the_rest(tmp_path: Path) -> No
         first_seq=0,
         next_seq=published,
         started_at=1_000_000.0,
-        credits=4,
     )
     ours, theirs = pair()
     with theirs:

@@ -12,7 +12,7 @@ import pytest
 
 from tests import media, runs
 from tests.servers import RedisServer
-from workers.watchdog import LEAST, MOST
+from workers.stillness import LEAST, MOST
 
 # Python reads this at its start, in every child of the run that is given its folder: as a driver
 # that fails on some pictures would, the network dies of any picture that is red.
@@ -101,3 +101,48 @@ def test_a_worker_that_hangs_is_killed_and_started_again(
     seqs = [entry.data["seq"] for entry in runs.entries(redis_server.url, "yard")]
     dropped = [sum(e.data["dropped"].values()) for e in runs.entries(redis_server.url, "yard")]
     assert seqs == list(np.cumsum([1 + lost for lost in dropped]) - 1)
+
+
+@pytest.mark.slow
+def test_the_reader_of_a_file_that_hangs_is_killed_and_the_file_is_complete(
+    tmp_path: Path, ours: Path, redis_server: RedisServer
+) -> None:
+    clip = tmp_path / "clip.mp4"
+    media.encode(clip, frames=600, size=(160, 96), rate=10)
+    cameras = [{"id": "yard", "url": str(clip)}]
+    config = runs.write_config(tmp_path, cameras, weights=ours, redis_url=redis_server.url)
+
+    with runs.running(tmp_path, config) as run:
+        runs.eventually(lambda: runs.length(redis_server.url, "yard") > 100, within=40)
+        os.kill(runs.workers_of(run)["ingest:yard"], signal.SIGSTOP)
+        stopped = time.monotonic()
+        runs.eventually(lambda: "nothing of it has been read for" in run.said, within=MOST + 10)
+        noticed = time.monotonic() - stopped
+        assert run.process.wait(200) == 0, run.said
+
+    assert noticed > LEAST - 5
+    assert run.said.count("its process is killed") == 1
+    runs.accounts_for_every_frame(redis_server.url, "yard", frames=600)
+
+
+@pytest.mark.slow
+def test_a_file_that_may_wait_is_left_alone(
+    tmp_path: Path, ours: Path, redis_server: RedisServer
+) -> None:
+    """For Redis, in the middle of it and behind its end."""
+    cameras = []
+    for name, frames in (("short", 6), ("long", 2000)):
+        media.encode(tmp_path / f"{name}.mp4", frames=frames, size=(160, 96), rate=10)
+        cameras.append({"id": name, "url": str(tmp_path / f"{name}.mp4")})
+    config = runs.write_config(tmp_path, cameras, weights=ours, redis_url=redis_server.url)
+
+    with runs.running(tmp_path, config) as run:
+        runs.eventually(lambda: runs.length(redis_server.url, "long") > 100, within=40)
+        os.kill(redis_server.process.pid, signal.SIGSTOP)
+        time.sleep(LEAST + 10)
+        os.kill(redis_server.process.pid, signal.SIGCONT)
+        before = runs.length(redis_server.url, "long")
+        runs.eventually(lambda: runs.length(redis_server.url, "long") > before + 100, within=40)
+        assert run.terminate() == 0, run.said
+
+    assert "killed" not in run.said

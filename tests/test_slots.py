@@ -83,18 +83,20 @@ def test_frames_that_a_live_reader_skips_are_counted_as_superseded(
 
 def test_a_file_waits_for_its_slot_and_for_its_credit(file: tuple[Slots, Slots]) -> None:
     ingest, infer = file
-    credits = 3
+    assert file[0].geometry.credits == 4
 
     write(ingest, 0)
     write(ingest, 1)
-    assert not ingest.may_write(credits)  # both slots hold frames that nobody has taken
+    assert not ingest.may_write()  # both slots hold frames that nobody has taken
     infer.count_taken(1)
-    assert ingest.may_write(credits)
+    assert ingest.may_write()
     write(ingest, 2)
     infer.count_taken(3)
-    assert not ingest.may_write(credits)  # three frames are not confirmed
+    write(ingest, 3)
+    infer.count_taken(4)
+    assert not ingest.may_write()  # four frames are not confirmed
     infer.count_published(1, (1, 1))
-    assert ingest.may_write(credits)
+    assert ingest.may_write()
 
 
 def test_whoever_moves_a_counter_rings_the_bell_of_a_file(file: tuple[Slots, Slots]) -> None:

@@ -12,9 +12,9 @@ import torch
 
 from pipeline.runner import Plan, Runner, Thresholds
 from workers.quarantine import REST, Quarantine
-from workers.stillness import Stillness
+from workers.stillness import LEAST, MOST, Stillness
 from workers.totals import Steps
-from workers.watchdog import LEAST, MOST, Watchdog
+from workers.watchdog import Watchdog
 
 TICK = 0.25
 

@@ -14,6 +14,7 @@ from pipeline.slots import EntryId
 from workers import control, life
 from workers.life import LIVE, Life
 from workers.preflight import Plan
+from workers.stillness import Stillness
 from workers.supervisor import Worker
 from workers.totals import Totals
 
@@ -73,6 +74,7 @@ class CameraRun:
     suspect: str | None = None  # who died while it worked on this camera's frames
     closing: Closing | None = None
     finished: control.Finished | None = None
+    _reading: Stillness = field(default_factory=Stillness)  # of a file
     _stuck: tuple[int, int] = (-1, 0)  # a frame, and how often somebody died there
 
     @property
@@ -142,8 +144,10 @@ class CameraRun:
 
     def watch(self, at: float) -> str | None:
         """Whether it stands still, at `at`, monotonic seconds; why its process is to be killed."""
-        if self.life is None or self.worker is None or self.hung is not None:
+        if self.worker is None or self.hung is not None:
             return None
+        if self.life is None:
+            return self._watch_reading(at)
         opening = self.opening or (self.begun and not self.began)
         waiting = not self.begun or (self.session is None and not opening)
         place = self.session, self.opening, self.began, self.totals.known
@@ -153,6 +157,14 @@ class CameraRun:
             return f"no picture for {life.DEAD_SECONDS:.0f} s" if self.session else away
         if self.session is not None and self.begun and not opening:
             self._look(life.STALLED if still >= life.STALLED_SECONDS else self.looks)
+        return None
+
+    def _watch_reading(self, at: float) -> str | None:
+        """The same of a file, which may wait for its turn."""
+        read = self.totals.read if self.began else None
+        still = self._reading.watch(read, at, waiting=read is None)
+        if still > self._reading.limit:
+            return f"nothing of it has been read for {still:.0f} s"
         return None
 
     def lose_ingest(self) -> None:

@@ -123,7 +123,6 @@ class IngestCamera(Message, frozen=True):
     first_seq: int  # of a file: where this run began…
     next_seq: int  # …and where it goes on: the frames before are decoded past
     started_at: float  # seconds since 1970: what a file's media time counts from
-    credits: int
 
 
 class Join(Message, frozen=True):

@@ -101,6 +101,8 @@ class Session:
         )
         if link.camera.live and not goes_on:
             link.ended = ended
+        if not link.camera.comes_back:
+            link.slots.finish()
         link.send(ended)
         return ended
 
@@ -108,6 +110,7 @@ class Session:
         """A frame that was accounted for before: it moves the clocks, and is counted once more."""
         slots, seq = self._link.slots, self.frames
         self.frames += 1
+        slots.count_passed()
         self._captured_at(picture)
         reason = self._reason_to_drop(picture)
         if seq >= self._link.camera.first_seq:  # not in an earlier run
@@ -158,7 +161,7 @@ class Session:
         link = self._link
         if link.camera.live:
             return True
-        while not (link.is_joined and link.slots.may_write(link.camera.credits)):
+        while not (link.is_joined and link.slots.may_write()):
             if link.hear(bell=True):
                 return False
             link.slots.quiet_bell()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+LEAST, MOST = 20.0, 120.0  # seconds: the bounds of how long one may stand still…
+_TIMES = 10.0  # …which is so many times as long as it ever has, and `MOST` before it has moved
 _PAUSED = 2.0  # seconds between two looks, which are four a second
 
 
@@ -13,6 +15,13 @@ class Stillness:
         self._moved_at: float | None = None  # when something was last seen to go on…
         self._at: object = None  # …and what
         self._looked_at: float | None = None
+
+    @property
+    def limit(self) -> float:
+        """Seconds at one place after which it hangs."""
+        if not self.longest:
+            return MOST
+        return min(MOST, max(LEAST, _TIMES * self.longest))
 
     def watch(self, place: object, at: float, *, waiting: bool) -> float:
         """For how many seconds it has been at the same `place`; 0 while it may rightly wait.

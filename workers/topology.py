@@ -319,7 +319,6 @@ class Topology:
             first_seq=camera.first_seq,
             next_seq=0 if config.is_live else standing.accounted,
             started_at=standing.started_at or time.time(),
-            credits=2 * geometry.slots,
         )
 
     def _slots_of(self, camera: Camera) -> int:

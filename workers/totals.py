@@ -99,6 +99,14 @@ class Totals:
         return Steps(slots.sent, slots.taken, slots.inferred + left_out, slots.received + left_out)
 
     @property
+    def read(self) -> int | None:
+        """Pictures that have been read into this memory; None where no more should be by now."""
+        slots = self._slots
+        if slots is None or slots.is_finished or not slots.may_write():
+            return None
+        return slots.arrived + slots.passed
+
+    @property
     def known(self) -> int:
         """Frames that are published, dropped or on their way."""
         return self.published + sum(self.dropped.values()) + self.in_flight

@@ -7,9 +7,6 @@ from collections.abc import Iterable
 from workers.camera import CameraRun
 from workers.stillness import Stillness
 
-LEAST, MOST = 20.0, 120.0  # seconds: the bounds of how long one may stand still…
-_TIMES = 10.0  # …which is so many times as long as it ever has, and `MOST` before it has moved
-
 
 class Watchdog:
     """Looks at the counters of cameras that have begun."""
@@ -29,14 +26,8 @@ class Watchdog:
         taken, sent = sum(step.taken for step in steps), sum(step.sent for step in steps)
         idle = inferred == received
         still = self._publish.watch(received, at, waiting=idle)
-        if still > _limit(self._publish):
+        if still > self._publish.limit:
             return "publish", still
         waiting = sent == inferred or not idle
         still = self._infer.watch((taken, inferred), at, waiting=waiting)
-        return ("infer", still) if still > _limit(self._infer) else None
-
-
-def _limit(stillness: Stillness) -> float:
-    if not stillness.longest:
-        return MOST
-    return min(MOST, max(LEAST, _TIMES * stillness.longest))
+        return ("infer", still) if still > self._infer.limit else None

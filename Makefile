@@ -15,7 +15,7 @@ MEDIA := $(or $(VEDETTE_SHARED),../shared)/media
 BENCH_CLIP = $(or $(firstword $(CLIPS)),$(firstword $(wildcard $(MEDIA)/*.mp4)),build/demo/gate.mp4)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow faults lint format bench lock
+.PHONY: help setup demo test test-slow faults soak lint format bench lock
 
 help: ## what each door does
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -42,6 +42,9 @@ test-slow: setup ## the tests that take minutes, the rest of the fault suite amo
 
 faults: setup ## the fault suite whole, its table into build/faults.md (VEDETTE_FAULT_SEED=n)
 	VEDETTE_FAULT_TABLE=build/faults.md $(BIN)/pytest tests/faults -m "slow or not slow" --timeout 400
+
+soak: setup ## half an hour of cameras, workers and Redis being hurt (VEDETTE_SOAK_SECONDS=n)
+	VEDETTE_SOAK_SECONDS=$(or $(VEDETTE_SOAK_SECONDS),1800) $(BIN)/pytest -s -m slow tests/faults/test_soak.py
 
 lint: setup ## formatting, rules, types, who may import whom
 	$(BIN)/ruff format --check .

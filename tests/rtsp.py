@@ -105,7 +105,7 @@ class Camera:
         password: str = "hunter2",
         digest: bool = False,
         tls: ssl.SSLContext | None = None,
-        port: int = 0,
+        address: tuple[str, int] = ("127.0.0.1", 0),
     ) -> None:
         self.film = film or Film()
         self.faults = Faults()
@@ -118,14 +118,14 @@ class Camera:
         self._threads: list[threading.Thread] = []
         self._going = True
         pictures(self.film)
-        self._listener = socket.create_server(("127.0.0.1", port))
-        self.port = self._listener.getsockname()[1]
+        self._listener = socket.create_server(address)
+        self.host, self.port = self._listener.getsockname()
         self._start(self._accept)
 
     @property
     def url(self) -> str:
         who = f"{self._user}:{self._password}@" if self._user else ""
-        return f"rtsp{'s' * (self._tls is not None)}://{who}127.0.0.1:{self.port}/stream"
+        return f"rtsp{'s' * (self._tls is not None)}://{who}{self.host}:{self.port}/stream"
 
     @property
     def open(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 
 import av
@@ -12,6 +13,7 @@ from av.video.stream import VideoStream
 
 from pipeline.errors import SourceError, SourceRefused
 from pipeline.sources.admission import CODECS, OPEN_SECONDS, READ_SECONDS, Admission
+from pipeline.sources.hosts import Destination
 
 _USUAL_RATE = 25.0  # pictures per second, where a stream does not say
 _ANSWERS = (  # what only somebody who is there can cause
@@ -25,20 +27,26 @@ _SAME = 0.001  # two rates that differ by less are the same one, measured twice
 
 
 def open_container(admission: Admission, max_pixels: int) -> InputContainer:
-    """Opens and probes it. Raises `SourceError`, or `SourceRefused` for a file's contents."""
+    """Opens and probes it. Raises `SourceError`, or `SourceRefused` for what and where it is."""
     # Probing decodes too, and takes its limits from here; the decoder proper takes them below.
     limits = {"max_pixels": str(max_pixels), "codec_whitelist": ",".join(sorted(CODECS))}
     began = time.monotonic()
     try:
-        return av.open(
+        destination = Destination(admission.address) if admission.format == "rtsp" else None
+        container = av.open(
             admission.address,
             mode="r",
             format=admission.format,
             options=limits | admission.options,
             timeout=(OPEN_SECONDS, READ_SECONDS) if admission.network else None,
         )
-    except (av.error.FFmpegError, UnicodeError) as error:
+    except (av.error.FFmpegError, UnicodeError, socket.gaierror) as error:
         raise _open_failure(admission, error, time.monotonic() - began) from None
+    if destination is not None and (other := destination.other()) is not None:
+        container.close()
+        where = f"sends its readers to another host, {other}"
+        raise SourceRefused(f"{admission.shown} {where}; only the one in its URL is read")
+    return container
 
 
 def interval_of(stream: VideoStream) -> float:

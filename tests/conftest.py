@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -96,6 +97,23 @@ def locked_redis_server(_server_binary: str) -> Iterator[servers.RedisServer]:
     """The same with a password, which is `hunter2`; `url` does not hold it."""
     with servers.redis_server(password="hunter2") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key and a certificate that it has signed itself, for 127.0.0.1; the latter alone: .crt."""
+    path = tmp_path_factory.mktemp("tls") / "camera.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-keyout", path, "-out", path.with_suffix(".crt")),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    path.write_text(path.read_text() + path.with_suffix(".crt").read_text())
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 
 from tests import media
 
@@ -411,9 +412,17 @@ def pictures(film: Film) -> list[Access]:
                     found.append([])
             return len(data)
 
+    encode(film, Writer(), "rtp")
+    groups = [group for group in found if group]
+    assert len(groups) == film.frames
+    every = 1 if film.codec == "mjpeg" else film.keyframes
+    return [Access(group, number % every == 0) for number, group in enumerate(groups)]
+
+
+def encode(film: Film, target: Path | io.RawIOBase, format: str) -> None:
     encoder, _, _ = _CODECS[film.codec]
     media.encode(
-        Writer(),
+        target,
         frames=film.frames,
         size=film.size,
         codec=encoder,
@@ -421,13 +430,9 @@ def pictures(film: Film) -> list[Access]:
         draw=_still if film.still else media.noise,
         keyframes=film.keyframes,
         rate=film.rate,
-        format="rtp",
+        format=format,
         options=_REORDERED if film.reordered else _OPTIONS[encoder],
     )
-    groups = [group for group in found if group]
-    assert len(groups) == film.frames
-    every = 1 if encoder == "mjpeg" else film.keyframes
-    return [Access(group, number % every == 0) for number, group in enumerate(groups)]
 
 
 def _still(index: int, width: int, height: int) -> object:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-import subprocess
 import time
 from collections.abc import Iterator
 from itertools import islice, pairwise
@@ -88,23 +87,6 @@ def test_a_camera_that_has_no_udp_is_no_camera_over_udp() -> None:
 
 
 # ── certificates ──────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A key and a certificate that it has signed itself, for 127.0.0.1."""
-    path = tmp_path_factory.mktemp("tls") / "camera.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-            *("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"),
-            *("-keyout", path, "-out", path.with_suffix(".crt")),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    path.write_text(path.read_text() + path.with_suffix(".crt").read_text())
-    return path
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 import urllib.request
 from collections import Counter
@@ -36,6 +37,8 @@ class Case:
     then: Callable[[rtsp.Camera, runs.Running], object] | None = None
     film: Film = FILM
     comes_back: bool = True
+    tls: ssl.SSLContext | None = None  # the camera speaks it…
+    tls_verify: bool | None = None  # …and the config says so
 
 
 @dataclass
@@ -163,7 +166,10 @@ def ward(cases: list[Case], folder: Path, weights: Path, redis: RedisServer) -> 
     films = {case.film for case in cases}
     for film in films:
         rtsp.pictures(film)
-    patients = [Patient(case, rtsp.Camera(case.film, user="ops")) for case in cases]
+    patients = [Patient(case, rtsp.Camera(case.film, user="ops", tls=case.tls)) for case in cases]
+    said = {
+        case.id: {"tls_verify": case.tls_verify} for case in cases if case.tls_verify is not None
+    }
     well = [rtsp.Camera(FILM, user="ops") for _ in WELL]
     for one in patients:
         one.camera.faults = one.case.at_first or Faults()
@@ -171,7 +177,10 @@ def ward(cases: list[Case], folder: Path, weights: Path, redis: RedisServer) -> 
     try:
         file = runs.write_config(
             folder,
-            [{"id": name, "url": camera.url} for name, camera in named.items()],
+            [
+                {"id": name, "url": camera.url, **said.get(name, {})}
+                for name, camera in named.items()
+            ],
             weights=weights,
             redis_url=redis.url,
             input_size=[96, 160],

@@ -21,7 +21,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for line in table.lines():
             terminalreporter.write_line(line)
         table.write()
-    if table.CAMERAS:
+    if table.CAMERAS or table.REMARKS:
         terminalreporter.section("cameras on the network")
         for line in table.camera_lines():
             terminalreporter.write_line(line)

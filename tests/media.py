@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import socket
 import socketserver
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -213,8 +214,13 @@ def _until_play(connection: socket.socket) -> bool:
 
 
 @contextmanager
-def web_server(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
-    """The URL of a server on the loopback that gives `answer` to every GET."""
+def web_server(
+    answer: Callable[[BaseHTTPRequestHandler], None],
+    *,
+    certificate: Path | None = None,
+    port: int = 0,
+) -> Iterator[str]:
+    """The URL of a server on the loopback that gives `answer` to every GET; of https with a key."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -223,11 +229,18 @@ def web_server(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str
         def log_message(self, format: str, *arguments: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            server.socket = context.wrap_socket(
+                server.socket, server_side=True, do_handshake_on_connect=False
+            )
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
+            scheme = "http" if certificate is None else "https"
+            yield f"{scheme}://127.0.0.1:{server.server_address[1]}"
         finally:
             server.shutdown()
             thread.join(10)

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,13 +86,22 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(folder: Path, config: Path, *options: str) -> Iterator[Running]:
-    """`vedette run`, going on; killed at the end if the test has not ended it."""
+def running(
+    folder: Path,
+    config: Path,
+    *options: str,
+    prefix: Sequence[str] = (),
+    more: Mapping[str, str] | None = None,
+) -> Iterator[Running]:
+    """`vedette run`, going on; killed at the end if the test has not ended it.
+
+    `prefix` is a command that becomes it; `more` is added to its environment.
+    """
     log = folder / "run.log"
     with log.open("w") as stderr:
         process = subprocess.Popen(
-            [VEDETTE, "run", str(config), *options],
-            env=environment(folder),
+            [*prefix, VEDETTE, "run", str(config), *options],
+            env={**environment(folder), **(more or {})},
             stdin=subprocess.DEVNULL,
             stderr=stderr,
         )

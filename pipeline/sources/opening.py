@@ -72,9 +72,10 @@ def video_of(container: InputContainer, admission: Admission) -> VideoStream:
     """
     shown = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not shown:
-        found = " and ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-        kind = SourceRefused if container.streams else SourceError
-        raise kind(f"{admission.shown} holds no video, only {found}")
+        found = " and ".join(sorted({stream.type for stream in container.streams}))
+        if not found:
+            raise SourceError(f"{admission.shown} holds nothing that can be played")
+        raise SourceRefused(f"{admission.shown} holds no video, only {found}")
     return shown[0]
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import ssl
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import yaml
 
 from tests import rtsp, runs
-from tests.faults import table
+from tests.faults import seen, table
 from tests.rtsp import Faults, Film
 from tests.servers import RedisServer, free_port
 
@@ -119,22 +118,11 @@ class Ward:
 
     def unaccounted(self) -> dict[str, int]:
         """What the run's own page says is nowhere, by camera."""
-        with urllib.request.urlopen(f"{self.page}/metrics", timeout=5) as answer:
-            lines = answer.read().decode().splitlines()
-        counts = [line for line in lines if line.startswith("vedette_frames_unaccounted{")]
-        return {line.split('"')[1]: int(float(line.split()[-1])) for line in counts}
+        return seen.unaccounted(self.page)
 
     def usage(self) -> dict[str, int]:
         """Descriptors, threads and resident memory of the run and its workers."""
-        found = Counter({"descriptors": 0, "threads": 0, "MB": 0})
-        for pid in (self.run.process.pid, *runs.workers_of(self.run).values()):
-            with suppress(OSError):
-                status = Path(f"/proc/{pid}/status").read_text()
-                fields = dict(line.split(":", 1) for line in status.splitlines())
-                found["descriptors"] += len(list(Path(f"/proc/{pid}/fd").iterdir()))
-                found["threads"] += int(fields["Threads"])
-                found["MB"] += int(fields["VmRSS"].split()[0]) // 1000
-        return dict(found)
+        return seen.usage(self.run)
 
     def examine(self) -> None:
         """Of a run that is over: every session has one end, and accounts for all its frames."""

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests import media
-from tests.faults import table
+from tests.faults import deed, table
+from tests.faults.deed import Place
 from tests.faults.stage import Clip, Clips, Stage, stage
+from tests.servers import RedisServer
 
 Make = Callable[..., AbstractContextManager[Stage]]
 
@@ -20,11 +22,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section(f"faults (seed {table.SEED})")
         for line in table.lines():
             terminalreporter.write_line(line)
-        table.write()
     if table.CAMERAS or table.REMARKS:
         terminalreporter.section("cameras on the network")
         for line in table.camera_lines():
             terminalreporter.write_line(line)
+    if table.DEEDS:
+        terminalreporter.section("files, processes, limits, clocks")
+        for line in table.deed_lines():
+            terminalreporter.write_line(line)
+    table.write()
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +45,14 @@ def clips(shared: Path, lite_s: Path, tmp_path_factory: pytest.TempPathFactory) 
 def make_stage(tmp_path: Path, clips: Clips, _server_binary: str) -> Make:
     """`with make_stage("R03 …", *options) as stage`."""
     return lambda row, *options: stage(row, tmp_path, clips, *options)
+
+
+@pytest.fixture(scope="session")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return deed.film(tmp_path_factory.mktemp("film"))
+
+
+@pytest.fixture
+def place(tmp_path: Path, ours: Path, redis_server: RedisServer, film: Path) -> Place:
+    """`with place.run(place.live("gate")) as deed`."""
+    return Place(tmp_path, ours, redis_server, film)

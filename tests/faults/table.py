@@ -20,6 +20,10 @@ CAMERA_HEAD = (
 )  # fmt: skip
 CAMERAS: list[tuple[str, ...]] = []  # rows of the table of cameras
 REMARKS: list[str] = []
+DEED_HEAD = (
+    "fault", "noticed s", "recovery s", "published", "dropped", "others", "unaccounted", "remark",
+)  # fmt: skip
+DEEDS: list[tuple[str, ...]] = []  # rows of the table of files, processes, limits and clocks
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,41 @@ def camera_lines() -> list[str]:
     return [*_drawn([CAMERA_HEAD, *CAMERAS]), "", *REMARKS]
 
 
+def add_deed(
+    fault: str,
+    findings: Findings,
+    seconds: tuple[float | None, float | None],
+    share: float | None,
+    remark: str,
+) -> None:
+    """A row of what is done to files, processes, limits and clocks; `seconds`: noticed, recovery.
+
+    Fails where something is not 0 that must be.
+    """
+    noticed, recovery = (_seconds(one) for one in seconds)
+    DEEDS.append(
+        (
+            fault, noticed, recovery, f"{findings.published:,}", _dropped(findings),
+            "-" if share is None else f"{share:.2f}", str(findings.unaccounted), remark or "-",
+        )
+    )  # fmt: skip
+    print(" | ".join(DEEDS[-1]))
+    assert findings.wrong == (0, 0, 0, 0), f"{fault}: {findings}"
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def _dropped(findings: Findings) -> str:
+    return ", ".join(f"{n:,} {why}" for why, n in sorted(findings.dropped.items())) or "-"
+
+
+def deed_lines() -> list[str]:
+    """The same of what is done to files, processes, limits and clocks."""
+    return _drawn([DEED_HEAD, *sorted(DEEDS)])
+
+
 def _drawn(rows: list[tuple[str, ...]]) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     drawn = [
@@ -82,5 +121,6 @@ def write() -> None:
     path = os.environ.get("VEDETTE_FAULT_TABLE")
     if path:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        found = [f"Seed {SEED}.", "", *lines(), "", *(camera_lines() if CAMERAS else ())]
+        found = [f"Seed {SEED}.", "", *(lines() if ROWS else ()), ""]
+        found += [*(camera_lines() if CAMERAS else ()), "", *(deed_lines() if DEEDS else ())]
         Path(path).write_text("\n".join([*found, ""]))

@@ -55,6 +55,7 @@ def test_a_network_that_is_killed_in_mid_batch_costs_what_it_held(
     assert not deed.findings({"yard": None}).dropped
 
 
+@pytest.mark.slow
 def test_a_decoder_that_segfaults_hurts_nobody_else(place: Place) -> None:
     with place.run(place.live("sick", "well")) as deed:
         deed.wait("sick", "well")

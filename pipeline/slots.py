@@ -109,7 +109,7 @@ class Slots:
         `carried`: frames of the file before it that publish still holds; they are in flight here.
 
         Raises VedetteError where the machine has not that much: the kernel would not refuse, it
-        would kill somebody.
+        would kill somebody. Raises OSError where this process has no descriptor left for it.
         """
         megabytes = geometry.size // 1_000_000
         available = _available_megabytes()
@@ -117,14 +117,19 @@ class Slots:
             raise VedetteError(
                 f"camera {name} needs {megabytes:,} MB for its frames, {available:,} MB are free"
             )
-        fd = os.memfd_create(f"vedette-{name}"[:200], os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        try:
-            os.posix_fallocate(fd, 0, geometry.size)
-            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
-        except OSError as error:
-            os.close(fd)
-            raise VedetteError(f"no memory for the {megabytes:,} MB of camera {name}") from error
-        slots = cls(fd, os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK), geometry)
+        with contextlib.ExitStack() as undo:
+            fd = os.memfd_create(f"vedette-{name}"[:200], os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            undo.callback(os.close, fd)
+            try:
+                os.posix_fallocate(fd, 0, geometry.size)
+                fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+            except OSError as error:
+                text = f"no memory for the {megabytes:,} MB of camera {name}"
+                raise VedetteError(text) from error
+            bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            undo.callback(os.close, bell)
+            slots = cls(fd, bell, geometry)
+            undo.pop_all()
         in_flight = (_INGEST + 1, _INFER, _INFER + 1, _INFER + 2, _PUBLISH)
         for word in (_INGEST, *in_flight) if geometry.live else in_flight:
             slots._words[word] = carried

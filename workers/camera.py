@@ -25,6 +25,7 @@ _LOOKS = {
     life.STALLED: f"no picture has come for {life.STALLED_SECONDS:.0f} s",
 }
 _MOST_ENDS = 200  # of sessions, while Redis is away
+_AGAIN = 5.0  # seconds until it goes on where this machine had no descriptor for it
 PATIENCE = 5  # times that a worker may die at the same frame of a file
 
 
@@ -74,6 +75,7 @@ class CameraRun:
     suspect: str | None = None  # who died while it worked on this camera's frames
     closing: Closing | None = None
     finished: control.Finished | None = None
+    not_before: float = 0.0  # monotonic seconds: until then it does not go on
     _reading: Stillness = field(default_factory=Stillness)  # of a file
     _stuck: tuple[int, int] = (-1, 0)  # a frame, and how often somebody died there
 
@@ -81,6 +83,11 @@ class CameraRun:
     def is_going(self) -> bool:
         """Whether it has use for an ingest."""
         return self.finished is None and self.closing is None
+
+    def wait(self, now: float, error: OSError) -> str:
+        """It cannot go on for now; why, in words."""
+        self.not_before = now + _AGAIN
+        return f"it waits for {_AGAIN:.0f} s: {error.strerror}"
 
     def begin_anew(self) -> None:
         """Somebody who knew the camera is gone: publish is to be asked again."""

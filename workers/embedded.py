@@ -47,15 +47,19 @@ class EmbeddedRedis:
         """Starts a server that has died again, at the same place, on its data; says so."""
         if self.process.poll() is None or self._restarts >= _MOST_RESTARTS:
             return None
-        self._restarts += 1
         code = self.process.returncode
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended ({code})"
         gone = f"the embedded Redis (process {self.process.pid}) {how}"
-        if self._restarts == _MOST_RESTARTS:
+        if self._restarts == _MOST_RESTARTS - 1:
+            self._restarts += 1
             return (
                 f"{gone} for the {_MOST_RESTARTS}th time and is not started again: see {self._log}"
             )
-        self.process = self._start()
+        try:
+            self.process = self._start()
+        except OSError:  # there is no process or descriptor left for it: at the next look
+            return None
+        self._restarts += 1
         return f"{gone}; it is started again on its data"
 
     def close(self) -> None:

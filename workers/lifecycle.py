@@ -176,6 +176,8 @@ class Run:
             self._topology.advance(camera)
         except VedetteError as error:
             self._close(camera, Closing(str(error), "us"))
+        except OSError as error:  # this machine has no descriptor left for it
+            self._out.say(f"{camera.config.id}: {camera.wait(time.monotonic(), error)}")
 
     def _come_and_go(self) -> None:
         if self._options.file is not None and self._options.file.is_due():
@@ -390,9 +392,9 @@ class Run:
         due = [entry for entry in self._due if entry[0] <= now]
         self._due = [entry for entry in self._due if entry[0] > now]
         for _, role, name in due:
-            if role == "infer":
-                self._topology.start_infer()
-            elif role == "publish":
-                self._topology.start_publish()
-            elif (camera := self._topology.find(name)) and camera.is_going and not camera.worker:
-                self._topology.start_ingest(camera)
+            try:
+                self._topology.start(role, name)
+            except OSError as error:
+                wait = self._restarts.setdefault((role, name), Restarts()).wait(now)
+                self._due.append((now + wait, role, name))
+                self._out.say(f"{name} cannot be started: {error.strerror}; again in {wait:.1f} s")

@@ -129,11 +129,15 @@ class Supervisor:
         settings: Message | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> Worker:
-        """A new worker, in a generation of its own, with its settings on the way to it."""
+        """A new worker, in a generation of its own, with its settings on the way to it.
+
+        Raises OSError where this machine has no process or descriptor left for it.
+        """
         generation = self._generations.get((role, name), 0) + 1
         self._generations[role, name] = generation
         ours, theirs = pair()
-        with theirs:
+        with theirs, contextlib.ExitStack() as undo:
+            undo.callback(ours.close)
             ids = (str(theirs.fileno()), str(os.getpid()))
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "workers.process", role, name, *ids],
@@ -142,8 +146,12 @@ class Supervisor:
                 env={**os.environ, **(environment or {})},
                 process_group=0,  # a terminal's Ctrl-C is for the supervisor alone
             )
+            undo.callback(process.wait)
+            undo.callback(process.kill)
+            pidfd = os.pidfd_open(process.pid)
+            undo.pop_all()
         channel = Channel(ours, control.to_supervisor[role])
-        worker = Worker(role, name, generation, process, channel, os.pidfd_open(process.pid))
+        worker = Worker(role, name, generation, process, channel, pidfd)
         self._selector.register(channel, selectors.EVENT_READ, worker)
         self._selector.register(worker.pidfd, selectors.EVENT_READ, worker)
         self.workers.append(worker)

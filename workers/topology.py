@@ -88,6 +88,15 @@ class Topology:
 
     # ── processes ─────────────────────────────────────────────────────────────────────────────
 
+    def start(self, role: str, name: str) -> None:
+        """Starts a worker that has died once more. Raises OSError where that cannot be done."""
+        if role == "infer":
+            self.start_infer()
+        elif role == "publish":
+            self.start_publish()
+        elif (camera := self.find(name)) and camera.is_going and not camera.worker:
+            self.start_ingest(camera)
+
     def start_infer(self) -> None:
         model = self.plan.config.model
         settings = control.InferSettings(
@@ -105,7 +114,7 @@ class Topology:
         self.infer = self._supervisor.start(
             "infer", "infer", settings=settings, environment=environment
         )
-        self._join()
+        self._join(self.infer)
 
     def start_publish(self) -> None:
         weights = self.plan.weights
@@ -122,7 +131,7 @@ class Topology:
             measured=self._measured,
         )
         self.publish = self._supervisor.start("publish", "publish", settings=settings)
-        self._join()
+        self._join(self.publish)
 
     def late(self, at: float) -> tuple[str, float] | None:
         """The role of a worker that is not up at `at`, long after it was started; for how long."""
@@ -147,11 +156,15 @@ class Topology:
         self.start_ingest(camera)
         self.cameras.append(camera)
 
-    def _join(self) -> None:
+    def _join(self, newcomer: Worker) -> None:
         """A new data socket from infer to publish."""
         if self.infer is None or self.publish is None:
             return
-        ends = pair()
+        try:
+            ends = pair()
+        except OSError:
+            newcomer.process.kill()  # it is started again, as after any death
+            return
         for worker, end in zip((self.infer, self.publish), ends, strict=True):
             with end:
                 worker.send(control.Join(), (end.fileno(),))
@@ -159,8 +172,13 @@ class Topology:
     # ── cameras ───────────────────────────────────────────────────────────────────────────────
 
     def advance(self, camera: CameraRun) -> None:
-        """Takes a camera one step further, where it can go one."""
+        """Takes a camera one step further, where it can go one.
+
+        Raises VedetteError where it never can, OSError where it cannot now: nothing has changed.
+        """
         if self.publish is None or self.network is None or not camera.identified:
+            return
+        if time.monotonic() < camera.not_before:
             return
         self._tell(camera, self.publish)
         if camera.closing is not None and camera.worker is not None:
@@ -214,15 +232,15 @@ class Topology:
         publish, infer, ingest = workers
         height, width = self.plan.input_size
         geometry = Geometry(self._slots_of(camera.config), height, width, camera.config.is_live)
-        slots = self._attach(camera, standing, geometry, publish)
-        if camera.is_over:
-            self._end_session(camera, standing)
-        if camera.ends:
-            standing = self._say_ends(camera, standing, publish)
-        camera.begun = True
-        memory = (slots.fd, slots.bell)
         ours, theirs = pair()
         with ours, theirs:
+            slots = self._attach(camera, standing, geometry, publish)
+            if camera.is_over:
+                self._end_session(camera, standing)
+            if camera.ends:
+                standing = self._say_ends(camera, standing, publish)
+            camera.begun = True
+            memory = (slots.fd, slots.bell)
             infer.send(self._for_infer(camera, standing, geometry), (*memory, ours.fileno()))
             ingest.send(self._for_ingest(camera, standing, geometry), (*memory, theirs.fileno()))
 
@@ -230,10 +248,10 @@ class Topology:
         self, camera: CameraRun, standing: control.Opened, closing: Closing, publish: Worker
     ) -> None:
         """Has publish say the last word of a camera whose ingest is gone."""
-        camera.begun = True
         geometry = Geometry(1, *_NO_PIXELS, camera.config.is_live)
         ended = camera.end_of(standing, closing)
         self._attach(camera, standing, geometry, publish)
+        camera.begun = True
         self._say_ends(camera, standing, publish)
         camera.totals.retire()
         if camera.first_seq is not None and not camera.config.is_live:

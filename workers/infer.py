@@ -168,7 +168,6 @@ class Inference:
             staging = self._runner.staging()
             if staging is None:
                 break
-            now = time.monotonic_ns()
             rows: list[Row] = []
             for name in self._batcher.take():
                 camera = self._cameras.get(name)
@@ -177,8 +176,9 @@ class Inference:
                     rows.append(Row(camera, ticket, self._drops_before(camera, ticket)))
             if rows:
                 thresholds = [row.camera.thresholds for row in rows]
+                batched_ns = time.monotonic_ns()  # behind all reading: a frame may be that new
                 found = self._runner.submit(staging, thresholds)
-                self._in_flight.append(Batch(rows, now, found))
+                self._in_flight.append(Batch(rows, batched_ns, found))
             else:
                 self._runner.give_back(staging)
         self._let_ended_go()

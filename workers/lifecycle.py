@@ -62,7 +62,7 @@ class Run:
         self._supervisor = supervisor
         self._out = out
         self._options = options or Options()
-        self._started_at = time.time()
+        self._started_at = time.monotonic()
         self._deadline: float | None = None
         self._signalled_at: float | None = None  # monotonic seconds
         self._problems: list[str] = []

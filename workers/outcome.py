@@ -26,7 +26,7 @@ class Outcome:
 def outcome_of(
     cameras: list[CameraRun], problems: list[str], *, usage: bool, since: float
 ) -> Outcome:
-    """`usage`: the problem is that the config asks for what is not there; `since` 1970."""
+    """`usage`: the problem is that the config asks for what is not there; `since`: monotonic."""
     dropped: Counts = {}
     for camera in cameras:
         dropped = merge_drops(dropped, camera.totals.dropped)
@@ -40,5 +40,5 @@ def outcome_of(
         dropped=dropped,
         abandoned=abandoned,
         unended=unended,
-        seconds=time.time() - since,
+        seconds=time.monotonic() - since,
     )

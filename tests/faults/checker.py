@@ -66,6 +66,7 @@ def check(client: redis.Redis, camera: str, arrived: dict[int, int] | int) -> Fi
     nobody knows but the camera's own `ended`, if there is one.
     """
     entries, events = read(client, camera), read(client, camera, "events")
+    events = [(at, data) for at, data in events if "session" in data]  # not of a camera's life
     sessions = list(dict.fromkeys(data["session"] for _, data in [*entries, *events]))
     known = arrived if isinstance(arrived, dict) else dict.fromkeys(range(len(sessions)), arrived)
     findings = Findings(disordered=_disorder([one for one, _ in entries]))

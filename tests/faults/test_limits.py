@@ -14,7 +14,7 @@ import pytest
 
 from tests import runs
 from tests.faults import checker, seen, table
-from tests.faults.deed import Place
+from tests.faults.deed import FRAMES, Place
 
 CGROUP = Path("/sys/fs/cgroup/memory")
 
@@ -79,7 +79,9 @@ def test_a_small_shared_memory_is_not_even_used(place: Place) -> None:
     with place.run(cameras, prefix=prefix) as deed:
         deed.end()
     deed.report(
-        "P14 /dev/shm of 8 MB", {"yard": 100}, remark="memory files have no name and no place there"
+        "P14 /dev/shm of 8 MB",
+        {"yard": FRAMES},
+        remark="memory files have no name and no place there",
     )
     assert seen.memory_files() == names
 

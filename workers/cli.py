@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     0 done · 1 the run failed · 2 the config or the call is wrong · 3 frames were abandoned.
     """
+    _open_what_is_closed()
     try:
         code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except cyclopts.CycloptsError as error:
@@ -74,6 +75,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(code)
+
+
+def _open_what_is_closed() -> None:
+    """Standard descriptors that were closed lead nowhere from here on.
+
+    Else a socket would be the next to have number 2, and get what libraries write to stderr; and
+    `print` takes stdout where there is no stderr.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest that is free
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 — as long as this process lives
 
 
 @app.command

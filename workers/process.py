@@ -44,7 +44,8 @@ def main(role: str, name: str, fd: int, parent: int) -> int:
     except VedetteError as error:
         return _fail(channel, str(error), usage=isinstance(error, ConfigError))
     except Exception as error:  # noqa: BLE001 - the one place: the child's entry point
-        print(redact(traceback.format_exc()), file=sys.stderr)
+        with contextlib.suppress(OSError):  # a full disk behind stderr
+            print(redact(traceback.format_exc()), file=sys.stderr)
         return _fail(channel, redact(f"{type(error).__name__}: {error}"))
     return 0
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,10 +16,12 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.channel import Channel, pair
 from tests import rtsp, runs
 from tests.faults.deed import FRAMES, LEAST_SHARE, RATE, Deed, Place
 from tests.faults.disk import tmpfs
 from tests.rtsp import Film
+from workers import control
 
 FILM = Film(rate=RATE)
 
@@ -179,9 +183,11 @@ def test_a_collector_costs_no_frame(place: Place, kind: str) -> None:
     assert took < 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("log", ["full", "closed"])
 def test_a_log_that_takes_nothing_ends_no_run(place: Place, log: str) -> None:
     script, folder = 'exec "$@" 2>&-', place.folder / "logs"
+    out = place.folder / "out"
     with tmpfs(folder, "size=1m") as (seen, prefix):
         if log == "full":
             script = f'exec "$@" 2>>{folder}/log'
@@ -190,14 +196,38 @@ def test_a_log_that_takes_nothing_ends_no_run(place: Place, log: str) -> None:
                     rest.write(bytes(4096))
                     rest.flush()
         cameras = [{"id": "yard", "url": str(place.film)}, *place.live("gate")]
-        with place.run(cameras, prefix=[*prefix, "sh", "-c", script, "-"]) as deed:
+        prefix = (*prefix, "sh", "-c", f"{script} >{out}", "-")
+        with place.run(cameras, prefix=prefix) as deed:
             deed.wait("gate")
+            where = {os.readlink(f"/proc/{pid}/fd/2") for pid in runs.workers_of(deed.run).values()}
             deed.strike()
             os.kill(runs.workers_of(deed.run)["ingest:gate"], signal.SIGSEGV)
             deed.recover("gate")
             deed.stop()
+        assert where == {f"{folder}/log" if log == "full" else "/dev/null"}
+        assert log == "closed" or (seen / "log").stat().st_size == 0
+        assert out.read_text() == ""
     deed.report(
         f"D08 stderr {log}" + (" (1 MB tmpfs)" if log == "full" else ""),
         {"yard": FRAMES, "gate": None},
         remark="exit 0; an ingest that segfaults meanwhile comes back",
     )
+
+
+def test_a_worker_that_fails_says_why_although_stderr_takes_nothing() -> None:
+    ours, theirs = pair()
+    channel = Channel(ours, control.to_supervisor["publish"])
+    command = [sys.executable, "-P", "-m", "workers.process", "publish", "publish"]
+    with theirs, open("/dev/full", "w") as full:
+        process = subprocess.Popen(
+            [*command, str(theirs.fileno()), str(os.getpid())],
+            pass_fds=[theirs.fileno()],
+            stderr=full,
+        )
+    channel.send(control.SetUp(b"no settings at all", 1))
+    code, said = process.wait(30), channel.receive()
+    channel.close()
+
+    assert code == 1
+    assert isinstance(said, control.Failed)
+    assert "ValidationError" in said.text

@@ -107,3 +107,85 @@ def test_a_worker_that_dies_at_its_start_is_let_be_and_the_others_run(place: Pla
     )
     assert deaths == MOST + 1
     assert share < 0.1
+
+
+# As a device that is broken, or too small for a time, would: the files say when.
+DEVICE = """
+import os, sys
+if "infer" in sys.argv:
+    import torch
+    from pathlib import Path
+    from pipeline.runner import Runner
+    detect, folder = Runner._detect, Path(__file__).parent
+    def as_it_is(self, pixels, thresholds):
+        if (folder / "broken").exists():
+            (folder / "broken").unlink(missing_ok=True)
+            raise RuntimeError("CUDA error: device-side assert triggered")
+        if (folder / "small").exists() and len(thresholds) > 2:
+            (folder / "hit").touch()
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return detect(self, pixels, thresholds)
+    Runner._detect = as_it_is
+"""
+
+
+@pytest.fixture
+def device(place: Place) -> tuple[Path, dict[str, str]]:
+    """A folder for those files, and who is told of it."""
+    folder = place.folder / "device"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(DEVICE)
+    return folder, {"PYTHONPATH": str(folder)}
+
+
+@pytest.mark.slow
+def test_a_device_that_is_broken_for_this_process_gets_another(
+    place: Place, device: tuple[Path, dict[str, str]]
+) -> None:
+    folder, more = device
+    with place.run(place.live("a", "b"), more=more) as deed:
+        deed.wait("a", "b")
+        deed.strike()
+        (folder / "broken").touch()
+        deed.notice(lambda: "infer (process" in deed.said, within=20)
+        deed.recover("a", "b")
+        assert deed.unaccounted() == 0
+        assert deed.run.terminate() == 0
+    remark = "a stand-in raises it; said, with its text"
+    found = deed.report("P05 sticky CUDA error", {"a": None, "b": None}, remark=remark)
+    assert "CUDA error: device-side assert triggered; it is started again" in deed.said
+    assert set(found.dropped) <= {"crash", "superseded", "too_old"}
+
+
+@pytest.mark.slow
+def test_a_device_that_is_too_small_for_a_time_costs_speed_alone(
+    place: Place, device: tuple[Path, dict[str, str]], shared: Path
+) -> None:
+    folder, more = device
+    url = str(shared / "media" / "car-detection.mp4")
+    cameras = [{"id": name, "url": url, "loop": True} for name in ("yard", "lane")]
+    rates = []
+    with place.run(cameras, more=more) as deed:
+        deed.wait("yard", "lane", entries=50)
+        infer = runs.workers_of(deed.run)["infer:infer"]
+        for step in ("before", "while", "after"):
+            if step == "while":
+                (folder / "small").touch()
+            elif step == "after":
+                (folder / "small").unlink()
+            had = deed.published("yard") + deed.published("lane")
+            time.sleep(4)
+            rates.append((deed.published("yard") + deed.published("lane") - had) / 4)
+        assert runs.workers_of(deed.run)["infer:infer"] == infer
+        assert deed.unaccounted() == 0
+        deed.stop()
+    shown = ", ".join(f"{rate:.0f}" for rate in rates)
+    remark = (
+        f"a stand-in has no memory for more than 2 frames: {shown} frames/s before, while, after"
+    )
+    found = deed.report(
+        "P06 out of memory on the device", {"yard": None, "lane": None}, remark=remark
+    )
+    assert (folder / "hit").exists()
+    assert not found.dropped
+    assert min(rates) > rates[0] / 3

@@ -31,6 +31,12 @@ def usage(run: runs.Running) -> dict[str, int]:
     return dict(found)
 
 
+def growth(before: dict[str, int], run: runs.Running) -> str:
+    """What it uses more than before, in words."""
+    after = usage(run)
+    return ", ".join(f"{after[what] - count:+} {what}" for what, count in before.items())
+
+
 def status(pid: int) -> dict[str, str]:
     """The fields of proc_pid_status(5). Raises OSError where it is gone."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()

@@ -18,7 +18,8 @@ import pytest
 
 from pipeline.channel import Channel, pair
 from tests import rtsp, runs
-from tests.faults.deed import FRAMES, LEAST_SHARE, RATE, Deed, Place
+from tests.faults import seen
+from tests.faults.deed import FRAMES, RATE, Deed, Place
 from tests.faults.disk import tmpfs
 from tests.rtsp import Film
 from workers import control
@@ -67,13 +68,13 @@ def test_a_clock_that_jumps_alarms_nobody_and_leaves_ids_in_order(
     began = time.monotonic()
     with place.run(cameras, more=more) as deed:
         deed.wait("net", "gate")
-        workers, had = runs.workers_of(deed.run), deed.published("gate")
-        deed.strike()
+        workers = runs.workers_of(deed.run)
         for jump in ("-3600", "+86400"):
+            deed.strike()
             offset.write_text(jump)
-            time.sleep(6)
+            deed.recover("net", "gate")
+            time.sleep(4)
         assert deed.unaccounted() == 0
-        share = min(1.0, (deed.published("gate") - had) / (12 * RATE))
         same = runs.workers_of(deed.run) == workers
         deed.stop()
         took = time.monotonic() - began
@@ -82,12 +83,11 @@ def test_a_clock_that_jumps_alarms_nobody_and_leaves_ids_in_order(
     deed.report(
         "D05 wall clock -1 h, then +1 d",
         {"net": None, "gate": None},
-        remark=f"captured_at jumps by {jumps} s; nobody is killed or told; share {share:.2f}",
+        remark=f"captured_at jumps by {' and '.join(map(str, jumps))} s; nobody killed or told",
     )
     assert len(jumps) == 2  # it was another clock
     assert same
     assert set(states(deed, "net")) <= {"connecting", "live", "ended"}
-    assert share >= LEAST_SHARE
     assert 0 < seconds_of(deed) <= took
 
 
@@ -104,7 +104,7 @@ def test_a_machine_that_is_suspended_stalls_once_and_goes_on(
     with place.run(cameras) as deed:
         deed.wait("net", "gate")
         everybody = [deed.run.process.pid, *runs.workers_of(deed.run).values()]
-        workers = runs.workers_of(deed.run)
+        workers, before = runs.workers_of(deed.run), seen.usage(deed.run)
         for process in everybody:
             os.kill(process, signal.SIGSTOP)
         time.sleep(20)
@@ -116,11 +116,12 @@ def test_a_machine_that_is_suspended_stalls_once_and_goes_on(
         assert deed.unaccounted() == 0
         same = runs.workers_of(deed.run) == workers
         told, opened = states(deed, "net"), net.connections
+        grown = seen.growth(before, deed.run)
         deed.stop()
     deed.report(
         "D06 everything stopped for 20 s",
         {"net": None, "gate": None},
-        remark=f"told of net: {', '.join(told)}; {opened} connections; nobody was killed",
+        remark=f"told of net: {', '.join(told)}; {opened} connection; {grown}",
     )
     assert same
     assert opened <= 2
@@ -188,10 +189,10 @@ def test_a_collector_costs_no_frame(place: Place, kind: str) -> None:
 def test_a_log_that_takes_nothing_ends_no_run(place: Place, log: str) -> None:
     script, folder = 'exec "$@" 2>&-', place.folder / "logs"
     out = place.folder / "out"
-    with tmpfs(folder, "size=1m") as (seen, prefix):
+    with tmpfs(folder, "size=1m") as (there, prefix):
         if log == "full":
             script = f'exec "$@" 2>>{folder}/log'
-            with suppress(OSError), (seen / "rest").open("wb") as rest:
+            with suppress(OSError), (there / "rest").open("wb") as rest:
                 while True:
                     rest.write(bytes(4096))
                     rest.flush()
@@ -205,7 +206,7 @@ def test_a_log_that_takes_nothing_ends_no_run(place: Place, log: str) -> None:
             deed.recover("gate")
             deed.stop()
         assert where == {f"{folder}/log" if log == "full" else "/dev/null"}
-        assert log == "closed" or (seen / "log").stat().st_size == 0
+        assert log == "closed" or (there / "log").stat().st_size == 0
         assert out.read_text() == ""
     deed.report(
         f"D08 stderr {log}" + (" (1 MB tmpfs)" if log == "full" else ""),

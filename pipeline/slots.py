@@ -111,7 +111,7 @@ class Slots:
         Raises VedetteError where the machine has not that much: the kernel would not refuse, it
         would kill somebody. Raises OSError where this process has no descriptor left for it.
         """
-        megabytes = geometry.size // 1_000_000
+        megabytes = -(-geometry.size // 1_000_000)
         available = _available_megabytes()
         if megabytes > available:
             raise VedetteError(

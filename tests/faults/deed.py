@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,6 @@ class Deed:
     struck_at: float = 0.0
     over_at: float = 0.0
     _struck: float = 0.0  # monotonic seconds
-    _before: dict[str, int] = field(default_factory=dict)
 
     @property
     def said(self) -> str:

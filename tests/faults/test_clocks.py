@@ -112,7 +112,7 @@ def test_a_machine_that_is_suspended_stalls_once_and_goes_on(
         for process in reversed(everybody):
             os.kill(process, signal.SIGCONT)
         deed.recover("net", "gate", within=40)
-        time.sleep(10)
+        time.sleep(6)
         assert deed.unaccounted() == 0
         same = runs.workers_of(deed.run) == workers
         told, opened = states(deed, "net"), net.connections

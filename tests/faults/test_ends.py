@@ -64,7 +64,7 @@ def test_nothing_outlives_a_supervisor_that_is_killed_and_the_next_run_goes_on(
     )
     assert len(left) == 1  # it could not be taken away, and is nobody's
     assert not list((place.folder / "runtime").rglob("run.json"))
-    assert seen.memory_files() == names
+    assert not seen.memory_files() - names
     assert not found.dropped
 
 
@@ -94,7 +94,7 @@ def test_a_run_that_is_killed_whole_with_its_server_is_completed_by_the_next(
         found = checker.check(client, "yard", 377)
     remark = "with its embedded server; noticed: the last of them is gone"
     table.add_deed("P09 kill -9 of everybody", found, (deed.noticed, again.recovery), None, remark)
-    assert seen.memory_files() == names
+    assert not seen.memory_files() - names
     assert not found.dropped
 
 

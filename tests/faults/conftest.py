@@ -26,6 +26,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("cameras on the network")
         for line in table.camera_lines():
             terminalreporter.write_line(line)
+    if table.HOSTILE:
+        terminalreporter.section("hostile input")
+        for line in table.HOSTILE:
+            terminalreporter.write_line(line)
     if table.DEEDS:
         terminalreporter.section("files, processes, limits, clocks")
         for line in table.deed_lines():

@@ -20,6 +20,7 @@ CAMERA_HEAD = (
 )  # fmt: skip
 CAMERAS: list[tuple[str, ...]] = []  # rows of the table of cameras
 REMARKS: list[str] = []
+HOSTILE: list[str] = []  # what came of input that was tampered with
 DEED_HEAD = (
     "fault", "noticed s", "recovery s", "published", "dropped", "others", "unaccounted", "remark",
 )  # fmt: skip
@@ -123,4 +124,5 @@ def write() -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         found = [f"Seed {SEED}.", "", *(lines() if ROWS else ()), ""]
         found += [*(camera_lines() if CAMERAS else ()), "", *(deed_lines() if DEEDS else ())]
+        found += ["", *HOSTILE]
         Path(path).write_text("\n".join([*found, ""]))

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests import media, runs
+from tests import media, rtsp, runs
 from tests.servers import RedisServer, free_port
 
 FRAMES = 12
@@ -132,6 +132,30 @@ def test_a_stop_between_two_sessions_says_no_end_twice(
     assert (len(ends), ends[0]["frames"]) == (1, FRAMES)
     assert reasons <= {"superseded"}
     assert states_of(redis_server.url, "gate")[-1] == "backoff"
+
+
+def test_a_camera_that_kills_its_process_while_it_is_opened_is_told_to_be_away(
+    tmp_path: Path, ours: Path, redis_server: RedisServer
+) -> None:
+    with rtsp.camera() as camera:
+        camera.faults.silent_on = "DESCRIBE"
+        file = runs.write_config(
+            tmp_path,
+            [{"id": "gate", "url": camera.url}],
+            weights=ours,
+            redis_url=redis_server.url,
+        )
+        with runs.running(tmp_path, file) as run:
+            runs.eventually(lambda: camera.describes == 1, within=60)
+            os.kill(runs.workers_of(run)["ingest:gate"], signal.SIGKILL)
+            camera.faults.silent_on = None
+            runs.eventually(lambda: runs.length(redis_server.url, "gate") > 0, within=60)
+            assert run.terminate() == 0, run.said
+
+    events = [entry.data for entry in runs.entries(redis_server.url, "gate", "events")]
+    told = [(event["state"], event.get("fault")) for event in events]
+    assert told == [("connecting", None), ("backoff", "us"), ("live", None), ("ended", None)]
+    assert events[1]["reason"] == "its ingest process died"
 
 
 @pytest.mark.slow

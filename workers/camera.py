@@ -177,8 +177,9 @@ class CameraRun:
     def lose_ingest(self) -> None:
         """Its process is gone, and of a live camera the session with it."""
         self.worker = None
+        was_away = self.session is None and not self.opening  # as it was told to be
         self.is_over, self.opening = self.session is not None, False
-        if self.life is not None and (self.is_over or self.hung is not None):
+        if self.life is not None and (not was_away or self.hung is not None):
             self.life.become(life.BACKOFF, self.death.reason, time.time(), self.death.fault)
         if not self.is_over:
             self.hung = None  # there is no session to say it of

@@ -49,7 +49,7 @@ _STATUSES = (
     "99999999999 Much", "2OO OK",
 )  # fmt: skip
 _LENGTHS = (0, 1, 2, 3, 4, 11, 12, 13, 1500, 0x7FFF, 0x8000, 0xFFFF)
-_EVERY_SILENT = 150  # conversations: one of so many is not closed, and the reader has to give up
+_EVERY_SILENT = 100  # conversations: one of so many is not closed, and the reader has to give up
 STAYS = 60.0  # seconds, longer than any reader's patience
 
 
@@ -66,8 +66,9 @@ class Conversation:
     frames: list[tuple[int, bytes]] = field(default_factory=list)  # channel, packet
     stream: bytes = b""  # the same as it goes through the connection
     is_udp: bool = False
-    stays: float = 0.0  # seconds of silence at the end
-    mute: str | None = None  # the method that it is silent from
+    stays: float = 0.0  # seconds that the connection is left open at the end
+    mute: str | None = None  # the method that is not answered
+    drips: bytes = b""  # what it says meanwhile, again and again
 
     def answer(self, method: str, sequence: str, transport: str) -> bytes:
         status = self.status.get(method, "200 OK")
@@ -103,7 +104,9 @@ def conversation(number: int, seed: int, port: int) -> Conversation:
     if number % _EVERY_SILENT == _EVERY_SILENT - 1:
         one.stays = STAYS
         one.mute = random.choice(("OPTIONS", "DESCRIBE", "SETUP", "PLAY", None, None))
-        one.story.append(f"silent from {one.mute or 'the last picture'}")
+        one.drips = random.choice(_DRIPS) if one.mute is None or random.random() < 0.5 else b""
+        how = f"drips {one.drips[:9]!r}" if one.drips else "silent"
+        one.story.append(f"{how} from {one.mute or 'the last picture'}")
     return one
 
 
@@ -300,6 +303,13 @@ def _rtcp(random: Random, one: Conversation, port: int) -> None:
 _DAMAGES: tuple[Callable[[Random, Conversation, int], None], ...] = (
     _answers, _fields, _fields, _transport, _description, _description, _rtp, _rtp, _payload,
     _payload, _payload, _order, _rtcp,
+)  # fmt: skip
+
+
+_DRIPS = (  # none of which is an answer, or a picture
+    b"", b"x", b"\r\n", b"$\1\0\0", b"RTSP/1.0 100 Continue\r\nCSeq: 1\r\n\r\n",
+    b"$\1" + struct.pack(">H", len(report(0))) + report(0),
+    b"$\0\0\x0c" + struct.pack(">BBHII", 0x80, 96, 1, 1, 7),
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
+from pipeline.sources.admission import OPEN_SECONDS, READ_SECONDS
 from tests.faults.canary import Canary
 from tests.faults.disguise import Named
 from tests.faults.liar import Liar
@@ -20,8 +21,8 @@ from tests.faults.taster import Outcome, Task, Taster
 
 AT_ONCE = 2
 CLIP_SECONDS = 20.0  # for one clip of a few kilobytes, on a machine that does other things
-# FFmpeg takes the limit of OPEN_SECONDS for connecting and again for probing, then READ_SECONDS.
-CALL_SECONDS = 30.0
+# FFmpeg has the first limit for connecting and again for probing; the rest is for a slow machine.
+CALL_SECONDS = 2 * OPEN_SECONDS + READ_SECONDS + 5
 MOST_MB = (
     1200.0  # of resident memory: 17 pictures of the most pixels that are let in, and ourselves
 )

@@ -77,7 +77,7 @@ class Liar:
                     _play(connection, one, client)
                     break
             if one is not None:
-                self._part(connection, one.stays)
+                self._part(connection, one)
 
     def _request(
         self, connection: socket.socket, heard: bytes
@@ -94,16 +94,17 @@ class Liar:
             return None
         return line[1].decode(), line[2].decode(), head.decode(), rest
 
-    def _part(self, connection: socket.socket, stays: float) -> None:
+    def _part(self, connection: socket.socket, one: Conversation) -> None:
         """What was sent is to be read before the connection is gone."""
-        until = time.monotonic() + stays
-        if not stays:
+        until = time.monotonic() + (one.stays or 2.0)
+        if not one.stays:
             connection.shutdown(socket.SHUT_WR)
-            until += 2.0
         while not self._closing.is_set() and time.monotonic() < until:
             with suppress(TimeoutError):
                 if not connection.recv(4096):
                     return
+            if one.stays:
+                connection.sendall(one.drips)
 
 
 def _set_up(head: str) -> tuple[str, int | None]:

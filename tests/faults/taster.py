@@ -139,7 +139,7 @@ def _taste(task: Task) -> Outcome:
                 assert math.isfinite(picture.media_time), picture
                 assert picture.media_time >= 0, picture
                 assert min(picture.width, picture.height) > 0, picture
-                if not getattr(picture, "is_left_out", False):
+                if not picture.is_left_out:
                     unwritten += not _is_written(picture, out)
                 source.keys_only = task.keys_only
                 if pictures >= _LOOPED and (task.loop or "://" in task.url):

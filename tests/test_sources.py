@@ -16,7 +16,8 @@ import pytest
 
 from pipeline.errors import SourceError, SourceRefused
 from pipeline.letterbox import GREY, Letterbox
-from pipeline.sources import Picture, Source, open_source
+from pipeline.sources import USUAL, Picture, Source, open_source
+from pipeline.sources.admission import admit
 from pipeline.sources.gaps import Gaps, Reach
 from pipeline.sources.timeline import Pace, Timeline
 from tests.media import (
@@ -541,6 +542,28 @@ def test_another_picture_that_is_cut_is_incomplete(
     _, source = _read(path)
 
     assert (source.complete, source.fault) == (False, "decoder")
+
+
+def test_a_photograph_of_fill_bytes_or_segments_alone_is_searched_in_no_time(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "one.jpg"
+    for filling in (b"\xff", b"\xff\xe0\0\0"):
+        path.write_bytes(b"\xff\xd8\xff" + filling * ((32 << 20) // len(filling)))
+        began = time.monotonic()
+
+        admission = admit(str(path), loop=False, access=USUAL)
+
+        assert admission.cut_short
+        assert time.monotonic() - began < 5
+
+
+def test_a_file_of_nothing_but_empty_boxes_is_not_searched_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    boxes = 1_200_000
+    path.write_bytes(b"\0\0\0\x08moov" + b"\0\0\0\x08free" * boxes + b"\xff\0\0\0free")
+
+    assert not admit(str(path), loop=False, access=USUAL).cut_short
 
 
 # Refusals

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import BinaryIO
 
-_LONGEST_JPEG = 1 << 26  # bytes that are searched for an end
+_MOST_CHUNKS = 1 << 20  # that are stepped over, in two seconds: days of fragments have as many
+_LONGEST_JPEG = 1 << 26  # bytes that are searched for an end…
+_MOST_SEGMENTS = 1 << 16  # …and segments
+# All but fill bytes, stuffed ones, and the markers that stand without a length.
+_MARKER = re.compile(rb"\xff[^\xff\x00\x01\xd0-\xd8]")
+_END_OF_IMAGE = b"\xff\xd9"
 
 
 def outline(file: BinaryIO, kind: str, size: int) -> tuple[set[bytes], bool]:
@@ -21,7 +27,9 @@ def outline(file: BinaryIO, kind: str, size: int) -> tuple[set[bytes], bool]:
         return set(), False
     names: set[bytes] = set()
     position = 0
-    while position + 8 <= size:
+    for _ in range(_MOST_CHUNKS):
+        if position + 8 > size:
+            break
         file.seek(position)
         name, length = _box(file.read(16)) if kind == "mov" else _riff(file.read(8))
         if length == 0:  # up to the file's end, or not a chunk
@@ -75,14 +83,9 @@ def _has_end_of_image(file: BinaryIO) -> bool:
     file.seek(0)
     data = file.read(_LONGEST_JPEG)
     position = 2
-    while (position := data.find(b"\xff", position)) >= 0 and position + 1 < len(data):
-        marker = data[position + 1]
-        if marker == 0xD9:
-            return True
-        if marker == 0xFF:  # fill bytes may stand before a marker
-            position += 1
-        elif marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8:  # stuffed, or without a length
-            position += 2
-        else:
-            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    for _ in range(_MOST_SEGMENTS):
+        marker = _MARKER.search(data, position)
+        if marker is None or marker[0] == _END_OF_IMAGE:
+            return marker is not None
+        position = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
     return False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,3 +56,36 @@ def test_a_loop_passes_two_laps_by_and_leaves_out_the_rest(tmp_path: Path) -> No
         assert session._clock.origin == pytest.approx(1_000_000 + 100_000 * LAP / 25, abs=0.01)
         link.slots.close()
         channel.close()
+
+
+READ = """
+import resource, sys
+from pipeline.sources import open_source
+from workers.ingest import limit_memory
+
+limit_memory(1 << 30)
+with open_source(sys.argv[1], live=False, loop=False) as source:
+    print(len(list(source)), source.reason)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_an_index_that_promises_millions_of_pictures_takes_no_memory(tmp_path: Path) -> None:
+    clip = tmp_path / "clip.mp4"
+    media.encode(clip, frames=10)
+    data = bytearray(clip.read_bytes())
+    many = (50_000_000).to_bytes(4, "big")
+    one = (1).to_bytes(4, "big")
+    counts = ((b"stsz", 8, one + many), (b"stsc", 12, one + many), (b"stts", 12, many))
+    for name, behind, put in counts:
+        at = data.index(name) + behind
+        data[at : at + len(put)] = put
+    clip.write_bytes(data)
+
+    read = subprocess.run(
+        [sys.executable, "-c", READ, str(clip)], capture_output=True, text=True, check=True
+    )
+
+    told, peak = read.stdout.splitlines()
+    assert told == "0 not one frame of it could be decoded"
+    assert int(peak) < 500_000  # kB; without a limit, seven times as much

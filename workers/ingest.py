@@ -6,6 +6,8 @@ file goes back to its first frame that nobody holds, a live camera goes on where
 
 from __future__ import annotations
 
+import resource
+
 from pipeline.channel import Channel
 from pipeline.errors import SourceError
 from pipeline.sources import open_source
@@ -15,9 +17,14 @@ from workers.reconnect import reconnect
 from workers.session import Session
 from workers.waiting import receive
 
+# Bytes of its own, without what it shares with infer. Decoding what is let in takes up to 1.8 GB;
+# a file of 16 kB whose index promises a billion pictures would have FFmpeg take all there are.
+MOST_MEMORY = 3 << 30
+
 
 def run(channel: Channel) -> None:
     """Serves the one camera that the supervisor hands over, until it says stop."""
+    limit_memory()
     receive(channel, control.SetUp)
     channel.send(control.Up())
     link = Link(channel)
@@ -26,6 +33,14 @@ def run(channel: Channel) -> None:
             serve(link)
         else:
             link.hear()
+
+
+def limit_memory(most: int = MOST_MEMORY) -> None:
+    """From there on this process is given no more, and FFmpeg says so of what it reads."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard != resource.RLIM_INFINITY:
+        most = min(most, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
 
 
 def serve(link: Link) -> None:

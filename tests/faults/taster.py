@@ -26,11 +26,11 @@ from numpy.typing import NDArray
 
 from pipeline.errors import SourceError, SourceRefused
 from pipeline.sources import Access, Picture, open_source
+from workers import ingest
 
 ROOT = Path(__file__).parents[2]
 _LOOPED = 40  # pictures: of a loop, and of a camera
 _SIZE = (192, 320)  # height and width that pictures are written at
-_ADDRESSES = 6 << 30  # bytes: RLIMIT_AS, so that a finding does not take the machine with it
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def _peak_mb() -> float:
 
 
 def main() -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (_ADDRESSES, _ADDRESSES))
+    ingest.limit_memory()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     import faulthandler
 

@@ -6,6 +6,7 @@ A seed and a number are one clip or one conversation: `VEDETTE_FAULT_SEED` picks
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import time
@@ -24,6 +25,7 @@ from tests.faults.mutation import Clips
 from tests.faults.schedule import SEED
 from tests.faults.taster import Task, Taster
 from tests.servers import RedisServer
+from workers.ingest import MOST_MEMORY
 
 GOOD = 30  # frames of the clip that is well
 
@@ -49,7 +51,7 @@ def test_a_camera_that_lies_gives_pictures_or_one_sentence(tmp_path: Path, count
     assert sum(outcome.pictures > 0 for _, outcome in bag.outcomes) > count / 5
 
 
-@pytest.mark.parametrize("count", [6, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [4, pytest.param(40, marks=pytest.mark.slow)])
 def test_a_run_of_tampered_clips_ends_and_the_good_one_is_whole(
     tmp_path: Path, ours: Path, redis_server: RedisServer, count: int
 ) -> None:
@@ -95,9 +97,10 @@ def test_a_run_survives_cameras_that_lie_and_the_good_one_goes_on(
             runs.eventually(lambda: runs.length(redis_server.url, "good") > 10, within=90)
             runs.eventually(lambda: all(_is_told_of(name, run.said) for name in bad), within=90)
             had, sent, began = runs.length(redis_server.url, "good"), well.frames, time.monotonic()
-            time.sleep(3 + count / 3)
+            time.sleep(2 + count / 3)
             share = (runs.length(redis_server.url, "good") - had) / (well.frames - sent)
             deaths = run.said.count("SIGSEGV")
+            limits = Path(f"/proc/{runs.workers_of(run)['ingest:good']}/limits").read_text()
             assert run.process.poll() is None, run.said
             assert run.terminate() in (0, 1), run.said
         assert canary.called() == []
@@ -108,6 +111,7 @@ def test_a_run_survives_cameras_that_lie_and_the_good_one_goes_on(
     )
     assert "Traceback" not in run.said
     assert share > 0.7
+    assert re.search(rf"Max data size +{MOST_MEMORY} ", limits), limits
     for name in ("good", *bad):
         account(redis_server.url, name)
     for name in bad:

@@ -330,7 +330,7 @@ class _Player:
     def play(self) -> None:
         camera, film = self._camera, self._camera.film
         shown, began, stamp = 0, time.monotonic(), float(camera.faults.ticks)
-        next_report = began
+        next_report, zero = began, time.time()
         while not self._stopped.is_set() and camera.is_going:
             faults = camera.faults
             if faults.film_after is not None and shown >= faults.film_after[0]:
@@ -342,8 +342,8 @@ class _Player:
                 self._stopped.wait(0.1)
                 continue
             if time.monotonic() >= next_report:
-                ahead = faults.clock + faults.drift * shown / film.rate
-                self._send(1, _report(stamp, ahead))  # type: ignore[operator]
+                ahead = faults.clock + (1 + faults.drift) * shown / film.rate
+                self._send(1, _report(stamp, zero + ahead))  # type: ignore[operator]
                 next_report += 1
             if faults.jump is not None and shown == faults.jump[0]:
                 stamp += faults.jump[1] * _TICKS
@@ -378,7 +378,7 @@ class _Player:
 
     def _drip(self, faults: Faults, shown: int) -> None:
         if faults.rtcp_while_stalled:
-            self._send(1, _report(float(shown)))  # type: ignore[operator]
+            self._send(1, _report(float(shown), time.time()))  # type: ignore[operator]
         if faults.audio_while_stalled:
             self._sequence = (self._sequence + 1) % 65_536
             stamp = int(time.monotonic() * 8000) % 2**32
@@ -448,9 +448,9 @@ def _sdp(film: Film, *, audio: bool) -> str:
     return text + "m=audio 0 RTP/AVP 0\r\na=control:track1\r\n" * audio
 
 
-def _report(stamp: float, ahead: float = 0.0) -> bytes:
+def _report(stamp: float, at: float) -> bytes:
     """A sender report: the wall clock beside the RTP time (RFC 3550, 6.4.1)."""
-    now = time.time() + ahead + _SINCE_1900
+    now = at + _SINCE_1900
     seconds, fraction = int(now), int(now % 1 * 2**32)
     return struct.pack(">BBHIIIIII", 0x80, 200, 6, 1, seconds, fraction, int(stamp) % 2**32, 0, 0)
 

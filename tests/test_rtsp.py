@@ -230,8 +230,8 @@ def test_the_cameras_own_clock_is_told_beside_the_time_of_arrival() -> None:
     assert first.camera_time.error is None
     assert last.camera_time is not None
     assert last.camera_time.error is not None
-    assert last.camera_time.error < 0.2  # what the test's own reports jitter
-    assert last.arrived_at - last.camera_time.at == pytest.approx(3600, abs=0.5)
+    assert last.camera_time.error < 0.001
+    assert 3599 < last.arrived_at - last.camera_time.at < 3605  # late on a busy machine
     steps = [b.camera_time.at - a.camera_time.at for a, b in pairwise(found[1:15])]  # type: ignore[union-attr]
     assert steps == pytest.approx([0.05] * len(steps), abs=0.002)
 
@@ -246,7 +246,9 @@ def test_a_clock_that_drifts_says_so_and_a_jump_ends_what_it_said() -> None:
     behind = next(one for one in found if one.segment == 1)
     assert before.camera_time is not None
     assert before.camera_time.error is not None
-    assert 0.3 < before.camera_time.error < 0.8
+    assert (
+        0.4 < before.camera_time.error < 1.1
+    )  # half a second each; late, it reports every other second
     assert behind.camera_time is None
     assert found[-1].camera_time is not None
 

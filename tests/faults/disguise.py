@@ -34,9 +34,9 @@ class Named:
         if random.random() < 0.3:
             scheme = random.choice(("http", "rtsp", "tcp", "ftp", "rtmp", "hls+http"))
             return f"{scheme}://{HOST}:{self.port}/{self.path.name}"
-        path = random.choice(
-            (str(self.path), self.path.name, f"../{'/'.join(self.path.parts[-2:])}")
-        )
+        if random.random() < 0.5:
+            return self.path.name  # there is one beside the disguised file, too
+        path = random.choice((str(self.path), f"../{'/'.join(self.path.parts[-2:])}"))
         return random.choice(_NAMES).format(path, path)
 
 
@@ -44,13 +44,13 @@ def disguised(random: Random, name: str, whole: bytes, canary: Named) -> tuple[s
     """Name and bytes of a file that names the canary, and how."""
     if random.random() < 0.25:
         return name, _referring(random, whole, canary), f"{name}: refers to the canary"
-    kind = random.choice(list(_TEXTS))
+    kind = random.choice((*_TEXTS, "ffconcat", "ffconcat", "m3u8", "m3u8"))
     text = _TEXTS[kind].format(canary.words(random), canary.words(random)).encode()
     if random.random() < 0.2:
         return "list.ts", _striped(text), f"{kind} as a transport stream"
-    suffix = random.choice(list(_BEGINNINGS))
-    front = _BEGINNINGS[suffix] + random.choice((b"", b"\n", bytes(8)))
-    behind = random.choice((b"", whole, bytes(2000)))
+    suffix = random.choice(list(_BEGINNINGS)) if random.random() < 0.7 else ""
+    front = _BEGINNINGS[suffix] + (random.choice((b"", b"\n", bytes(8))) if suffix else b"")
+    behind = random.choice((b"", whole, bytes(2000))) if suffix else b""
     ending = random.choice((suffix or "mp4", "mp4", "m3u8", "ffconcat", "sdp", "mjpeg"))
     return f"list.{ending}", front + text + behind, f"{kind} as {suffix or 'itself'}, .{ending}"
 

@@ -66,4 +66,6 @@ def _fail(channel: Channel, text: str, *, usage: bool = False) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
+    # All is done, and the kernel takes back the rest. To have the interpreter tear down torch and
+    # FFmpeg first takes up to a second of a processor, of all workers at once where a run ends.
+    os._exit(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))

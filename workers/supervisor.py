@@ -26,7 +26,7 @@ from workers import control
 from workers.process import HUNG_UP
 
 _LAST_SECONDS = 2.0  # from a worker's last word to its end
-_EXIT_SECONDS = 10.0  # from when it let go of its socket: leaving torch takes its time
+_EXIT_SECONDS = 10.0  # from when it let go of its socket, which is the last thing it does
 
 
 @dataclass(slots=True, eq=False)
@@ -43,7 +43,6 @@ class Worker:
     failure: control.Failed | None = None  # its own last word
     heard: bool = True  # its control socket is still open
     overdue_at: float | None = None  # it has said its last word, and is killed if it stays
-    was_overdue: bool = False  # that was done
 
     def __str__(self) -> str:
         label = self.role if self.role == self.name else f"{self.role} of {self.name}"
@@ -174,7 +173,6 @@ class Supervisor:
         for worker in self.workers:
             if worker.overdue_at is not None and time.monotonic() > worker.overdue_at:
                 worker.process.kill()
-                worker.was_overdue = True
         while self._signals:
             yield Signalled(signal.Signals(self._signals.pop(0)).name)
 

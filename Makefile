@@ -14,12 +14,12 @@ CLIPS ?=
 MEDIA := $(or $(VEDETTE_SHARED),../shared)/media
 BENCH_CLIP = $(or $(firstword $(CLIPS)),$(firstword $(wildcard $(MEDIA)/*.mp4)),build/demo/gate.mp4)
 
-# What tests/gst_server.py needs, from Debian's packages.
-PEER := gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
+# What some tests need from Debian's packages: a clock that can be set, and tests/gst_server.py.
+DEBS := faketime gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
   gstreamer1.0-plugins-bad
 
 .DEFAULT_GOAL := help
-.PHONY: help setup peer demo test test-slow faults soak lint format bench lock
+.PHONY: help setup debs demo test test-slow faults soak lint format bench lock
 
 help: ## what each door does
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -35,9 +35,9 @@ help: ## what each door does
 
 setup: .venv/.installed ## make .venv and install everything, pinned (PYTHON=python3.12 picks one)
 
-peer: ## gst-rtsp-server, for the tests of RTSP with a server that is not ours (Debian, as root)
-	@dpkg --verify $(PEER) 2>/dev/null || { apt-get update --quiet && DEBIAN_FRONTEND=noninteractive \
-	  apt-get install --quiet --yes --no-install-recommends -o DPkg::Lock::Timeout=120 $(PEER); }
+debs: ## gst-rtsp-server and faketime, for the tests that need them (Debian, as root)
+	@dpkg --verify $(DEBS) 2>/dev/null || { apt-get update --quiet && DEBIAN_FRONTEND=noninteractive \
+	  apt-get install --quiet --yes --no-install-recommends -o DPkg::Lock::Timeout=120 $(DEBS); }
 
 demo: setup ## the main job on drawn streets; on clips: make demo WEIGHTS=path [CLIPS="a.mp4 b.mp4"]
 	@$(if $(WEIGHTS)$(CLIPS),$(BIN)/python deploy/demo/demo.py --weights '$(WEIGHTS)' $(CLIPS),$(BIN)/vedette demo)

@@ -4,7 +4,7 @@
         "films": {"gate": "gate.mp4"}}'
 
 Prints its port once it listens, on the loopback alone, and plays each film for ever at its pace,
-with time stamps that go on. Needs what `make peer` installs, and nothing of ours.
+with time stamps that go on. Needs what `make debs` installs, and nothing of ours.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def _there_is_one() -> None:
     except OSError:
         done = 1
     if done != 0:
-        absent("no gst-rtsp-server here: make peer")
+        absent("no gst-rtsp-server here: make debs")
 
 
 @pytest.fixture

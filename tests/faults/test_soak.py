@@ -39,9 +39,10 @@ def test_whatever_happens_nothing_grows_and_every_frame_is_accounted_for(
     report(one, frames, arrived)
 
     first, last = one.looks[1], one.looks[-1]
-    assert last.descriptors <= first.descriptors
-    assert last.threads <= first.threads
-    assert last.shm_bytes <= first.shm_bytes
+    late = one.looks[-3:]  # at one look, something may be on its way
+    assert min(look.descriptors for look in late) <= first.descriptors
+    assert min(look.threads for look in late) <= first.threads
+    assert min(look.shm_bytes for look in late) <= first.shm_bytes
     assert "Traceback" not in one.run.said
     assert "hunter2" not in one.run.said
     if last.at >= LONG:

@@ -45,7 +45,7 @@ Frames are `dropped` for these reasons, counted in the next message of the sessi
 | `window` | Redis was away for too long: the oldest were given up |
 | `crash` | they were under way in a worker that died |
 | `too_old` | it was older than `max_age_ms` when its turn came |
-| `skipped` | live: not decoded, as keyframes came as often as frames were wanted |
+| `skipped` | live: not decoded, as keyframes came as often as `max_fps` asks |
 
 A later version adds fields and changes none: readers ignore fields that they do not know. The
 schemas are in [schema/](schema/), JSON Schema 2020-12.

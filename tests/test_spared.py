@@ -20,7 +20,7 @@ def test_of_a_camera_that_is_thinned_to_its_keyframes_nothing_else_is_decoded(
         cameras = [{"id": "gate", "url": camera.url, "max_fps": 1}]
         file = runs.write_config(tmp_path, cameras, weights=ours, redis_url=redis_server.url)
         with runs.running(tmp_path, file) as run:
-            runs.eventually(lambda: runs.length(redis_server.url, "gate") >= 5, within=40)
+            runs.eventually(lambda: runs.length(redis_server.url, "gate") >= 14, within=60)
             before, since = runs.length(redis_server.url, "gate"), time.monotonic()
             time.sleep(10)
             taken = runs.length(redis_server.url, "gate") - before

@@ -2,74 +2,47 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import accumulate, chain, repeat
 
 import pytest
 
-from pipeline.sparing import LONGEST_REST, LOOK, REST, Sparing
+from pipeline.sparing import Sparing
+
+RATE = 10  # frames a second
 
 
-def play(
-    sparing: Sparing, seconds: float, *, keys: float, takes: float, start: float = 0.0
-) -> list[float]:
-    """The seconds, whole ones, in which keyframes were enough; 10 frames come a second.
-
-    A keyframe comes every `keys` seconds, and infer has read `takes` frames a second.
-    """
-    spared = []
-    for number in range(round(seconds * 10)):
-        at = start + number / 10
-        is_key = number % round(keys * 10) == 0
-        if sparing.see(at, int(at * takes), is_key=is_key) and number % 10 == 9:
-            spared.append(at)
+def play(max_fps: float | None, spacings: list[float]) -> list[float]:
+    """The seconds at which keyframes were enough, of groups of these seconds."""
+    sparing, spared = Sparing(max_fps), []
+    keys = {round(at * RATE) for at in chain([0.0], accumulate(spacings))}
+    for number in range(max(keys)):
+        if sparing.see(number / RATE, is_key=number in keys):
+            spared.append(number / RATE)
     return spared
 
 
 @pytest.mark.parametrize(
-    ("max_fps", "keys", "enough"), [(1, 1.0, True), (0.5, 1.0, True), (2, 1.0, False)]
+    ("max_fps", "enough"), [(1, True), (0.5, True), (1.02, True), (2, False), (None, False)]
 )
 def test_keyframes_are_enough_where_max_fps_asks_for_no_more(
-    max_fps: float, keys: float, enough: bool
+    max_fps: float | None, enough: bool
 ) -> None:
-    found = play(Sparing(max_fps), 20, keys=keys, takes=10)
+    found = play(max_fps, list(repeat(1.0, 20)))
 
-    assert len(found) == (17 if enough else 0)
-
-
-def test_a_device_that_takes_every_frame_is_offered_every_frame() -> None:
-    assert play(Sparing(None), 100, keys=1.0, takes=10) == []
+    assert found == ([number / RATE for number in range(80, 200)] if enough else [])
 
 
-def test_a_device_that_takes_more_than_the_keyframes_is_offered_every_frame() -> None:
-    assert play(Sparing(None), 100, keys=2.0, takes=0.6) == []
+def test_a_keyframe_that_is_late_ends_it_at_once_and_for_a_while() -> None:
+    found = play(1.0, [*repeat(1.0, 10), 60.0, *repeat(1.0, 12)])
+
+    assert max(at for at in found if at < 70) == pytest.approx(10 + 1.25, abs=0.1)
+    assert min(at for at in found if at > 70) == pytest.approx(70 + 8, abs=0.1)
 
 
-def test_a_device_that_takes_less_is_offered_keyframes_and_asked_again_ever_later() -> None:
-    found = play(Sparing(None), 600, keys=1.0, takes=0.5)
-
-    rests = [1]
-    for before, after in pairwise(found):
-        if after - before > 2:
-            rests.append(0)
-        rests[-1] += 1
-    assert rests[:5] == pytest.approx([REST, 2 * REST, 4 * REST, 8 * REST, LONGEST_REST], abs=1)
-    assert len(found) > 500
+def test_keyframes_that_come_more_often_at_first_promise_nothing() -> None:
+    assert play(1.0, [*repeat(0.5, 7), *repeat(2.0, 10)]) == []
 
 
-def test_a_device_that_has_time_again_is_offered_everything() -> None:
-    sparing = Sparing(None)
-    assert len(play(sparing, 100, keys=1.0, takes=0.5)) > 50
-
-    later = play(sparing, 600, keys=1.0, takes=10, start=100.0)
-
-    assert later[-1] < 100 + LONGEST_REST + LOOK
-    assert play(sparing, 60, keys=1.0, takes=10, start=700.0) == []
-
-
-def test_where_infer_is_not_there_nothing_is_concluded() -> None:
-    assert play(Sparing(None), 60, keys=1.0, takes=0) == []
-
-
-@pytest.mark.parametrize("keys", [5.0, 8.0])
-def test_keyframes_that_are_far_apart_are_never_enough(keys: float) -> None:
-    assert play(Sparing(0.1), 100, keys=keys, takes=0.01) == []
+@pytest.mark.parametrize("spacing", [4.0, 8.0])
+def test_keyframes_that_are_far_apart_are_never_enough(spacing: float) -> None:
+    assert play(0.1, list(repeat(spacing, 20))) == []

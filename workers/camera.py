@@ -26,6 +26,7 @@ _LOOKS = {
 }
 _MOST_ENDS = 200  # of sessions, while Redis is away
 _AGAIN = 5.0  # seconds until it goes on where this machine had no descriptor for it
+_READING = 300.0  # seconds that a file's storage may be away: killing its reader helps nothing
 PATIENCE = 5  # times that a worker may die at the same frame of a file
 
 
@@ -167,12 +168,10 @@ class CameraRun:
         return None
 
     def _watch_reading(self, at: float) -> str | None:
-        """The same of a file, which may wait for its turn."""
+        """The same of a file, which may wait for its turn, or long for its first picture."""
         read = self.totals.read if self.began else None
-        still = self._reading.watch(read, at, waiting=read is None)
-        if still > self._reading.limit:
-            return f"nothing of it has been read for {still:.0f} s"
-        return None
+        still = self._reading.watch(read, at, waiting=not read)
+        return f"nothing of it has been read for {still:.0f} s" if still > _READING else None
 
     def lose_ingest(self) -> None:
         """Its process is gone, and of a live camera the session with it."""
@@ -181,10 +180,10 @@ class CameraRun:
         self.is_over, self.opening = self.session is not None, False
         if self.life is not None and (not was_away or self.hung is not None):
             self.life.become(life.BACKOFF, self.death.reason, time.time(), self.death.fault)
+        if self.began and self.hung is None:
+            self.suspect = "its decoder"
         if not self.is_over:
             self.hung = None  # there is no session to say it of
-        if self.began:
-            self.suspect = "its decoder"
         self.begin_anew()
 
     @property

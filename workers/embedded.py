@@ -30,6 +30,7 @@ class EmbeddedRedis:
         self.port = _free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._restarts = 0
+        self._waits = False  # for this machine to have a process or descriptor for it
         self.process = self._start()
         try:
             self._wait_until_up()
@@ -57,9 +58,10 @@ class EmbeddedRedis:
             )
         try:
             self.process = self._start()
-        except OSError:  # there is no process or descriptor left for it: at the next look
-            return None
-        self._restarts += 1
+        except OSError as error:  # no process or descriptor is left for it: at the next look
+            had_said, self._waits = self._waits, True
+            return None if had_said else f"{gone}, and cannot be started yet: {error.strerror}"
+        self._restarts, self._waits = self._restarts + 1, False
         return f"{gone}; it is started again on its data"
 
     def close(self) -> None:

@@ -37,10 +37,9 @@ def run(channel: Channel) -> None:
 
 def limit_memory(most: int = MOST_MEMORY) -> None:
     """From there on this process is given no more, and FFmpeg says so of what it reads."""
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    if hard != resource.RLIM_INFINITY:
-        most = min(most, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if soft == resource.RLIM_INFINITY or most < soft:
+        resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
 
 
 def serve(link: Link) -> None:

@@ -337,20 +337,22 @@ class Run:
 
     def _restart(self, worker: Worker, death: Died) -> None:
         """Starts it again, or does without it where the run is about to end."""
-        name = (worker.role, worker.name)
+        name, said = (worker.role, worker.name), f"{worker} {death.cause}"
         self._forget(worker)
-        wait = self._restarts.setdefault(name, Restarts()).wait(time.monotonic())
         if self._stopping and worker.role != "publish":
-            self._out.say(f"{worker} {death.cause}")
-            self._problems.append(f"{worker} {death.cause}")
-            return
-        if not self._is_needed(worker):  # its camera was to end anyhow
-            self._out.say(f"{worker} {death.cause}")
-            return
+            self._out.say(said)
+            self._problems.append(said)
+        elif not self._is_needed(worker):  # its camera was to end anyhow
+            self._out.say(said)
+        else:
+            self._restarted[name] = self._restarted.get(name, 0) + 1
+            self._put_off(*name, said)
+
+    def _put_off(self, role: str, name: str, why: str) -> None:
+        wait = self._restarts.setdefault((role, name), Restarts()).wait(time.monotonic())
         wait = min(wait, _HURRY) if self._stopping else wait
-        self._due.append((time.monotonic() + wait, *name))
-        self._restarted[name] = self._restarted.get(name, 0) + 1
-        self._out.say(f"{worker} {death.cause}; it is started again in {wait:.1f} s")
+        self._due.append((time.monotonic() + wait, role, name))
+        self._out.say(f"{why}; it is started again in {wait:.1f} s")
 
     def _forget(self, worker: Worker) -> None:
         """A worker is gone: whoever worked with it begins anew, or is closed."""
@@ -395,6 +397,4 @@ class Run:
             try:
                 self._topology.start(role, name)
             except OSError as error:
-                wait = self._restarts.setdefault((role, name), Restarts()).wait(now)
-                self._due.append((now + wait, role, name))
-                self._out.say(f"{name} cannot be started: {error.strerror}; again in {wait:.1f} s")
+                self._put_off(role, name, f"{name} cannot be started: {error.strerror}")

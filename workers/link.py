@@ -119,6 +119,7 @@ class Link:
         self.tell(control.Began(camera.generation))
         if self.ended is not None:  # infer died with it
             self.send(msgspec.structs.replace(self.ended, generation=camera.generation))
+            slots.finish()
 
     def leave_nothing(self) -> bool:
         """Waits until infer has read the last frame, or is gone itself; False for a stop."""

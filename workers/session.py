@@ -72,8 +72,7 @@ class Session:
         self._link.slots.count_arrived(self.frames)
         captured_at = self._captured_at(picture)
         if self._link.camera.comes_back:
-            read = self._link.slots.frames_read
-            self.keys_only = self._sparing.see(time.monotonic(), read, is_key=picture.is_key)
+            self.keys_only = self._sparing.see(time.monotonic(), is_key=picture.is_key)
         if picture.is_left_out:
             self._drop("skipped")
         elif not self._rate.wants(picture.segment, picture.media_time):

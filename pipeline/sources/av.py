@@ -86,10 +86,10 @@ class VideoSource:
             for decoded in self._reel.decode():
                 if decoded.frame is None:
                     yield self._left_out(decoded)
-                    continue
-                picture = self._picture(decoded, decoded.frame)
-                yield picture
-                self._last = picture if self.keys_only else None
+                else:
+                    picture = self._picture(decoded, decoded.frame)
+                    yield picture
+                    self._last = picture if self.keys_only else None
                 self._reel.keys_only = self.keys_only
             if not (self._loop and self._reel.pictures):
                 self.reason, self.fault = self._ending()

@@ -41,7 +41,7 @@ class CameraClock:
             self._segment, self._offset = segment, None
         if at is None or seconds is None:
             return None
-        if report != self._report:
+        if report > self._report:
             self._report = report
             if self._offset is not None:
                 self._steps.append(abs(at - seconds - self._offset))

@@ -15,6 +15,7 @@ from contextlib import suppress
 from ipaddress import IPv6Address, ip_address
 
 _THIS_MACHINE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # who connects there is connected here
+_LOOKUPS = 8
 _OF_TCP = (socket.AF_INET, socket.AF_INET6)
 
 
@@ -38,7 +39,8 @@ class Destination:
         if not peers or peers & self._addresses:
             return None
         with suppress(socket.gaierror):
-            if peers & _addresses(self._host):  # names may lead to one address after the other
+            # A name may lead to one address after the other.
+            if any(peers & _addresses(self._host) for _ in range(_LOOKUPS)):
                 return None
         return min(peers)
 

@@ -55,7 +55,8 @@ class Reel:
     container is broken, and `ends_damaged` if the last picture was not whole; `stopped` says why
     reading ended, if not at the end. A packet that cannot be decoded ends nothing.
 
-    While `keys_only` is set, what leans on a keyframe is left out, from the next keyframe on.
+    While `keys_only` is set, what leans on a keyframe is left out, from the next keyframe on. When
+    it is taken back, what was left out since is decoded, and the next picture is whole again.
     """
 
     def __init__(self, admission: Admission, *, max_pixels: int, clock: Callable[[], int]) -> None:
@@ -92,6 +93,7 @@ class Reel:
         self._group = 0  # packets from one keyframe to the next are a group; 0: before the first
         self._shown_group = -1  # that of the last picture
         self._leaves_out: bool | None = None  # the rest of this group; None: to be decided
+        self._left_out: list[Any] = []  # packets of this group
         self._reports = 0  # of the camera's clock
         self._damaged_group = -1  # the last one that was seen to be damaged
         self._tainted = True  # of the last picture; what came before the first keyframe is missing
@@ -204,17 +206,30 @@ class Reel:
         return Arrival(time.time(), self._clock(), self._group, camera_at, self._reports)
 
     def _is_left_out(self, packet: Any) -> bool:
-        """Whether a packet needs no decoding; decided behind each keyframe for its whole group.
+        """Whether a packet needs no decoding; decided behind each keyframe for its group.
 
         Only where the keyframe's own picture is out by then: a decoder that puts pictures into
         order, or a group that needs more than its first picture, would keep it until the next one.
         """
         if packet.is_keyframe:
             self._leaves_out = None
+            self._left_out.clear()
             return False
         if self._leaves_out is None:
             self._leaves_out = self.keys_only and self._shown_group == self._group
+        elif self._leaves_out and not self.keys_only:
+            self._leaves_out = False
+            self._catch_up()
+        if self._leaves_out:
+            self._left_out.append(packet)
         return self._leaves_out
+
+    def _catch_up(self) -> None:
+        """Decodes what was left out, for the pictures that lean on it: it was counted already."""
+        for packet in self._left_out:
+            for _ in self._pictures_of(packet):
+                pass
+        self._left_out.clear()
 
     def _seconds(self, frame: VideoFrame) -> float | None:
         # `frame.time_base` is unknown of the pictures that come out at the very end.

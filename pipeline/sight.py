@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 LIVE, FROZEN, DARK = "live", "frozen", "dark"
 
-SECONDS = 8.0  # for so long, so that it is known within ten
+SECONDS = 6.0  # so that it is known within ten, also where two pictures are three apart
 _STEP = 8  # pixels, both ways
 _BLACK = 24  # brightness that no pixel is above: limited range's black, and noise
 _EVERY = 0.5  # seconds between two looks

@@ -64,7 +64,7 @@ CASES = [
     Case("C15-hour", "C15 time stamps jump by an hour", at_first=Faults(jump=(40, 3600.0))),
     Case("C15-back", "C15 time stamps jump back", at_first=Faults(jump=(40, -10.0))),
     Case("C16", "C16 five times too fast", then=become(speed=5.0)),
-    Case("C17", "C17 frozen", ("frozen",), 20, then=become(film_after=(0, STILL))),
+    Case("C17", "C17 frozen", ("frozen",), 14, then=become(film_after=(0, STILL))),
     Case("P01", "P01 kill -9 of its ingest", AWAY, 11, then=signalled(signal.SIGKILL, "P01")),
     Case("P02", "P02 SIGSTOP of its ingest", ("stalled",), 11,
          then=signalled(signal.SIGSTOP, "P02")),

@@ -7,7 +7,6 @@ import random
 import signal
 import statistics
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +17,7 @@ from typing import Any
 import yaml
 
 from tests import rtsp, runs
+from tests.faults import seen
 from tests.faults.proxy import FaultProxy
 from tests.faults.server import KEEP, Server, server
 from tests.rtsp import Faults, Film
@@ -39,7 +39,7 @@ class Look:
     descriptors: int
     threads: int
     supervisor_mb: float  # resident
-    tree_mb: float  # resident, of the run and its workers
+    tree_mb: int  # resident, of the run and its workers
     shm_bytes: int  # of files in /dev/shm
 
 
@@ -78,20 +78,13 @@ class Soak:
             lambda: all(self.published(name) > had[name] + 5 for name in CAMERAS), within=BACK
         )
         runs.eventually(lambda: len(runs.workers_of(self.run)) == len(CAMERAS) + 2, within=20)
-        assert set(self.unaccounted().values()) == {0}
+        assert set(seen.unaccounted(self.page).values()) == {0}
         self.looks.append(self._look())
 
     def published(self, camera: str) -> int:
         with suppress(Exception), self.server.client() as client:
             return int(client.xlen(f"vedette:{{{camera}}}:detections"))
         return 0
-
-    def unaccounted(self) -> dict[str, int]:
-        """Frames that are nowhere, by the run's own page."""
-        with urllib.request.urlopen(f"{self.page}/metrics", timeout=5) as answer:
-            lines = answer.read().decode().splitlines()
-        counts = [line for line in lines if line.startswith("vedette_frames_unaccounted{")]
-        return {line.split('"')[1]: int(float(line.split()[-1])) for line in counts}
 
     def _do(self, deed: Deed) -> None:
         self.done[deed.says] += 1
@@ -102,17 +95,16 @@ class Soak:
         time.sleep(self.random.uniform(0.5, 4))
 
     def _look(self) -> Look:
-        descriptors = threads = 0
-        memory: list[float] = []
-        for pid in (self.run.process.pid, *runs.workers_of(self.run).values()):
-            status = Path(f"/proc/{pid}/status").read_text()
-            fields = dict(line.split(":", 1) for line in status.splitlines())
-            descriptors += len(list(Path(f"/proc/{pid}/fd").iterdir()))
-            threads += int(fields["Threads"])
-            memory.append(int(fields["VmRSS"].split()[0]) / 1024)
-        shm = sum(path.stat().st_size for path in Path("/dev/shm").rglob("*"))
-        at = time.monotonic() - self.began
-        return Look(at, descriptors, threads, memory[0], sum(memory), shm)
+        usage = seen.usage(self.run)
+        supervisor = int(seen.status(self.run.process.pid)["VmRSS"].split()[0]) / 1000
+        return Look(
+            at=time.monotonic() - self.began,
+            descriptors=usage["descriptors"],
+            threads=usage["threads"],
+            supervisor_mb=supervisor,
+            tree_mb=usage["MB"],
+            shm_bytes=sum(path.stat().st_size for path in Path("/dev/shm").rglob("*")),
+        )
 
     def some_camera(self) -> rtsp.Camera:
         return self.cameras[self.random.choice(CAMERAS)]

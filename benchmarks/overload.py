@@ -148,7 +148,7 @@ class _Watch:
     def say(self, text: str) -> None:
         """Nobody is listening."""
 
-    def update(self, cameras: list[CameraRun]) -> None:
+    def update(self, cameras: list[CameraRun], before: int) -> None:
         """Called a few times a second."""
         now = time.monotonic()
         if self.began is None and all(camera.totals.published for camera in cameras):

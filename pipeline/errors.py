@@ -62,6 +62,17 @@ class SinkUnavailable(VedetteError):
         self.retry_after = retry_after
 
 
+def host_shown(url: str) -> str:
+    """A network URL for people, as far as its host: `rtsp://***@10.0.0.5:554/…`.
+
+    What stands behind it may be a password too, by whatever name a camera has for that.
+    """
+    scheme, _, rest = url.partition("://")
+    _, at, place = rest.rpartition("@")
+    host, *more = re.split(r"[/?#]", place, maxsplit=1)
+    return f"{scheme}://{'***@' if at else ''}{host}{'/…' if any(more) else ''}"
+
+
 def redact(text: str) -> str:
     """`text` without the credentials of any URL in it: `rtsp://***@host/…`, `?password=***`.
 

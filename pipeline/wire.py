@@ -63,7 +63,10 @@ class DetectionsMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     media_time: Annotated[float, Meta(description="seconds from the segment's start")]
     captured_at: Annotated[
         float,
-        Meta(description="seconds since 1970, of its packet's arrival; a file: start + media_time"),
+        Meta(
+            description="seconds since 1970, of its packet's arrival, which over RTSP is known with"
+            " the next one's; a file: start + media_time"
+        ),
     ]
     width: Pixels
     height: Pixels

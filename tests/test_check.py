@@ -22,7 +22,6 @@ from pipeline.yolov6.weights import save
 from tests.media import encode, encode_sound, rtsp_camera
 from tests.servers import RedisServer, free_port
 from tests.servers import redis_server as serve
-from workers.check import shown
 from workers.cli import main
 from workers.look import look
 
@@ -114,7 +113,7 @@ def test_a_config_without_mistakes_is_summed_up(
         "device: auto, precision auto (--probe says what auto comes to)",
         "redis: embedded, starts and ends with the run, prefix vedette",
         f"camera a: file, {clip}, at most 5 frames/s",
-        "camera b: live, rtsp://***@10.0.0.5/stream?***, at most 5 frames/s",
+        "camera b: live, rtsp://***@10.0.0.5/…, at most 5 frames/s",
     ]
 
 
@@ -341,20 +340,6 @@ def test_no_password_is_shown_whatever_is_in_it(
     assert len(done.findings) == 5
     for part in ("c4n", "ry@", "%3Fry", "?ry"):
         assert part not in done.out + done.error
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("rtsp://10.0.0.5:554/a/b", "rtsp://10.0.0.5:554/a/b"),
-        ("rtsp://u:p@10.0.0.5/a", "rtsp://***@10.0.0.5/a"),
-        ("rtsp://u:12/c4n'?#ry@10.0.0.5/a", "rtsp://***@10.0.0.5/a"),
-        ("http://h/a?user=u&pwd=c4n'\"ry", "http://h/a?***"),
-        ("http://h/a?mail=x@c4nry", "http://***@c4nry"),
-    ],
-)
-def test_a_url_is_shown_without_credentials_and_query(url: str, expected: str) -> None:
-    assert shown(url) == expected
 
 
 @contextmanager

@@ -250,7 +250,7 @@ def test_an_address_shows_no_password(vedette: Vedette, random: Path) -> None:
     outcome = vedette("detect", "rtsp://user:hunter2@127.0.0.1:9/x", "--weights", random)
 
     assert outcome.code == 1
-    assert "rtsp://***@127.0.0.1:9/x cannot be opened" in outcome.stderr
+    assert "rtsp://***@127.0.0.1:9/… cannot be opened" in outcome.stderr
     assert "hunter2" not in outcome.stderr
 
 

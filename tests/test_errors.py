@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.errors import redact
+from pipeline.errors import host_shown, redact
 
 
 @pytest.mark.parametrize(
@@ -18,3 +18,19 @@ from pipeline.errors import redact
 )
 def test_no_credential_is_left_in_a_text(text: str, shown: str) -> None:
     assert redact(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("rtsp://10.0.0.5:554", "rtsp://10.0.0.5:554"),
+        ("rtsp://10.0.0.5:554/a/b", "rtsp://10.0.0.5:554/…"),
+        ("rtsp://10.0.0.5/user=ops_password=c4nry_channel=1.sdp", "rtsp://10.0.0.5/…"),
+        ("rtsp://u:p@10.0.0.5/c4nry", "rtsp://***@10.0.0.5/…"),
+        ("rtsp://u:12/c4n'?#ry@[fe80::1]:8554/a", "rtsp://***@[fe80::1]:8554/…"),
+        ("http://h?u=u&p=c4n'\"ry", "http://h/…"),
+        ("http://h/a?mail=x@c4nry", "http://***@c4nry"),
+    ],
+)
+def test_of_a_camera_its_host_alone_is_shown(url: str, expected: str) -> None:
+    assert host_shown(url) == expected

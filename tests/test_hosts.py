@@ -35,7 +35,7 @@ def test_another_host_than_the_configured_one_is_not_read(
         with pytest.raises(SourceRefused) as refusal:
             pictures(here.url, transport)
 
-    shown = f"rtsp://***@127.0.0.2:{here.port}/stream"
+    shown = f"rtsp://***@127.0.0.2:{here.port}/…"
     assert str(refusal.value) == (
         f"{shown} sends its readers to another host, 127.0.0.1; only the one in its URL is read"
     )

@@ -8,14 +8,26 @@ def test_a_change_is_told_once() -> None:
 
     first, again = life.news(), life.news()
     life.become(LIVE, "its pictures arrive", 101.0)
-    life.become(LIVE, "for another reason", 102.0)
     second = life.news()
+    is_news = life.become(LIVE, "its pictures arrive", 102.0)
 
     assert first is not None
     assert second is not None
     assert (first.name, first.since, again) == (CONNECTING, 100.0, None)
     assert (second.name, second.since, second.reason) == (LIVE, 101.0, "its pictures arrive")
+    assert not is_news
     assert life.news() is None
+
+
+def test_a_state_that_goes_on_for_another_reason_is_told_and_has_begun_when_it_did() -> None:
+    life = Life(0.0)
+    life.become(BACKOFF, "the connection was closed", 1.0, "network")
+    life.news()
+
+    assert life.become(BACKOFF, "404 Not Found", 9.0, "camera")
+    told = life.news()
+    assert told is not None
+    assert (told.reason, told.fault, told.since) == ("404 Not Found", "camera", 1.0)
 
 
 def test_only_the_last_of_several_changes_is_told() -> None:

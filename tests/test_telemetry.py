@@ -188,6 +188,18 @@ def test_durations_of_milliseconds_fall_into_buckets_of_milliseconds() -> None:
     assert latency.explicit_bounds[full - 1] < 0.06 <= latency.explicit_bounds[full]
 
 
+def test_frames_with_damaged_pictures_are_counted() -> None:
+    reader = InMemoryMetricReader()
+    meters = Meters([reader], Resource.get_empty())
+    for tainted in (True, False, True):
+        meters.record(stamps(tainted=tainted))
+
+    (metric,) = [m for m in _metrics(reader) if m.name == "vedette.frames.tainted"]  # type: ignore[attr-defined]
+    meters.close()
+
+    assert [point.value for point in metric.data.data_points] == [2]  # type: ignore[attr-defined]
+
+
 _STAGES = ("decode", "wait", "infer", "publish")
 
 

@@ -156,7 +156,7 @@ class _Clock:
     def say(self, text: str) -> None:
         """Nobody is listening."""
 
-    def update(self, cameras: list[CameraRun]) -> None:
+    def update(self, cameras: list[CameraRun], before: int) -> None:
         frames = [camera.totals.published for camera in cameras]
         now, published = time.monotonic(), sum(frames)
         if self._start is None:

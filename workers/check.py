@@ -16,7 +16,7 @@ import redis
 
 from config.load import config_name
 from config.schema import Camera
-from pipeline.errors import ConfigError, SinkUnavailable, VedetteError
+from pipeline.errors import ConfigError, SinkUnavailable, VedetteError, host_shown
 from pipeline.sinks.address import place
 from pipeline.sinks.redis import connect, unavailable
 from workers.changes import Changes, changes, fingerprint
@@ -77,14 +77,6 @@ def probe_all(plan: Plan) -> Iterator[Finding]:
         threads.shutdown(cancel_futures=True)
 
 
-def shown(url: str) -> str:
-    """A network URL for people: without credentials and query, whatever the password looks like."""
-    scheme, _, rest = url.partition("://")
-    _, at, rest = rest.rpartition("@")
-    address, question, _ = rest.partition("?")
-    return f"{scheme}://{'***@' if at else ''}{address}{'?***' if question else ''}"
-
-
 def _changes(plan: Plan, against: str) -> Changes:
     name = config_name(Path(against))
     run = read_address(name)
@@ -119,7 +111,7 @@ def _redis(plan: Plan) -> str:
 def _camera(camera: Camera) -> str:
     kind = "live" if camera.is_live else "file" if camera.file else "scene"
     url = camera.url.get_secret_value()
-    words = [kind, str(camera.file or (shown(url) if camera.is_network else url))]
+    words = [kind, str(camera.file or (host_shown(url) if camera.is_network else url))]
     words += ["over UDP"] if camera.transport == "udp" else []
     words += [] if camera.tls_verify else ["any certificate"]
     words += ["in a loop"] if camera.loop else []

@@ -30,6 +30,11 @@ class Coming:
         self._end = end
 
     @property
+    def published(self) -> int:
+        """Frames of cameras that are gone."""
+        return sum(camera.totals.published for camera in self.gone)
+
+    @property
     def cameras(self) -> list[Camera]:
         """Those of the config that have not begun, or are to begin anew."""
         here = {camera.config.id for camera in self._topology.cameras if not camera.removed}

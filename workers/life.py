@@ -41,10 +41,11 @@ class Life:
         self._stillness = Stillness()
 
     def become(self, name: str, reason: str, now: float, fault: str | None = None) -> bool:
-        """Whether it is another; the same state with another reason is no change."""
-        if name == self.state.name:
+        """Whether that is news; a state that goes on for another reason has begun when it did."""
+        if (name, reason, fault) == (self.state.name, self.state.reason, self.state.fault):
             return False
-        self.state = State(name, now, reason, fault)
+        since = self.state.since if name == self.state.name else now
+        self.state = State(name, since, reason, fault)
         return True
 
     def news(self) -> State | None:

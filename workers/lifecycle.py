@@ -103,7 +103,7 @@ class Run:
             for camera in self._unfinished():
                 self._advance(camera)
                 self._watch(camera)
-            self._out.update(self.cameras)
+            self._out.update(self.cameras, self._coming.published)
             self._observer.show(figures_of(self._topology, self._restarted, ending=self._stopping))
             if (news := self._options.tend()) is not None:
                 self._out.say(news)

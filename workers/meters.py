@@ -48,6 +48,12 @@ class Meters:
             explicit_bucket_boundaries_advisory=BOUNDS,
         )
 
+        self._tainted = self._meter.create_counter(
+            "vedette.frames.tainted",
+            unit="{frame}",
+            description="frames that Redis has and whose pictures were damaged",
+        )
+
     @property
     def figures(self) -> Figures:
         """The last ones that were shown."""
@@ -62,6 +68,7 @@ class Meters:
             self._stages.record((end - begin) / 1e9, {"camera": stamps.camera, "stage": stage})
         whole = stamps.published_ns - stamps.begun_ns
         self._latency.record(whole / 1e9, {"camera": stamps.camera})
+        self._tainted.add(int(stamps.tainted), {"camera": stamps.camera})
 
     def close(self) -> None:
         """Sends what there is; may take as long as the exporter does."""

@@ -15,15 +15,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from workers.camera import CameraRun
+from workers.life import LIVE
 
 _PLAIN_SECONDS = 10.0  # between two lines of figures in a pipe
+_MOST_SICK = 5  # cameras that such a line names
 
 
 class Reporter(Protocol):
     """Who tells the person at the terminal."""
 
     def say(self, text: str) -> None: ...
-    def update(self, cameras: list[CameraRun]) -> None: ...
+    def update(self, cameras: list[CameraRun], before: int) -> None:
+        """`before`: frames published by cameras that are gone."""
 
 
 @contextlib.contextmanager
@@ -53,15 +56,18 @@ class PlainReporter:
         with contextlib.suppress(OSError, ValueError):  # nobody listens any more: the run goes on
             print(f"vedette: {text}", file=sys.stderr, flush=True)
 
-    def update(self, cameras: list[CameraRun]) -> None:
+    def update(self, cameras: list[CameraRun], before: int) -> None:
         if time.monotonic() < self._next:
             return
         self._next += _PLAIN_SECONDS
-        published = sum(camera.totals.published for camera in cameras)
+        published = before + sum(camera.totals.published for camera in cameras)
         going = sum(camera.finished is None for camera in cameras)
+        lives = {camera.config.id: camera.life.state.name for camera in cameras if camera.life}
+        sick = [f"{name} {state}" for name, state in lives.items() if state != LIVE]
+        shown = [*sick[:_MOST_SICK], *[f"{len(sick) - _MOST_SICK} more"] * (len(sick) > _MOST_SICK)]
         self.say(
             f"{published:,} frames published, {self._rate.of(published):.1f} frames/s, "
-            f"{going} of {len(cameras)} cameras going"
+            f"{going} of {len(cameras)} cameras going{'; ' * bool(sick)}{', '.join(shown)}"
         )
 
 
@@ -76,7 +82,7 @@ class BarReporter:
         with contextlib.suppress(OSError):  # the terminal is closed: the run drains
             self._progress.console.print(f"vedette: {text}", markup=False, highlight=False)
 
-    def update(self, cameras: list[CameraRun]) -> None:
+    def update(self, cameras: list[CameraRun], before: int) -> None:
         for camera in cameras:
             name = camera.config.id
             if name not in self._tasks:

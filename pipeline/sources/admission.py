@@ -13,7 +13,7 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.errors import SourceError, SourceRefused, redact
+from pipeline.errors import SourceError, SourceRefused, host_shown, redact
 from pipeline.sources import USUAL, Access, ends
 
 OPEN_SECONDS = 10.0  # a camera that has not answered by then is not there
@@ -61,17 +61,10 @@ def admit(url: str, *, loop: bool, access: Access = USUAL) -> Admission:
         shown = f"{redact(url)!r} has the scheme {scheme!r}"
         raise SourceRefused(f"{shown}, which is not one of {_SCHEMES}")
     if loop:
-        raise SourceRefused(f"{_shown(url)} is a stream, and only a file can loop")
+        raise SourceRefused(f"{host_shown(url)} is a stream, and only a file can loop")
     is_rtsp = scheme.startswith("rtsp")
     options, only = _rtsp(scheme, access) if is_rtsp else _http(scheme, access)
-    return Admission(_shown(url), url, only, options, network=True)
-
-
-def _shown(url: str) -> str:
-    """`url` without credentials, also where they hold what `redact` cannot know for a password."""
-    scheme, _, rest = url.partition("://")
-    _, at, place = rest.rpartition("@")
-    return redact(f"{scheme}://***@{place}" if at else url)
+    return Admission(host_shown(url), url, only, options, network=True)
 
 
 def _rtsp(scheme: str, access: Access) -> tuple[dict[str, str], str]:

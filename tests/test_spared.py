@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
+
 from tests import rtsp, runs
 from tests.faults.cameras import account
 from tests.rtsp import Film
@@ -13,6 +15,7 @@ from tests.servers import RedisServer
 FILM = Film(rate=10, frames=20)  # a keyframe a second
 
 
+@pytest.mark.slow
 def test_of_a_camera_that_is_thinned_to_its_keyframes_nothing_else_is_decoded(
     tmp_path: Path, ours: Path, redis_server: RedisServer
 ) -> None:

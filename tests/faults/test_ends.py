@@ -22,6 +22,7 @@ from tests.servers import RedisServer
 PATIENCE = 25.0  # seconds from SIGTERM to the end, at most: Kubernetes kills after 30
 ORPHANS = 5.0  # seconds
 AT_ONCE = 2.0
+IN_HAND = 4  # frames that are in no record yet when everything is killed: a batch, and one more
 
 
 @pytest.fixture
@@ -147,9 +148,11 @@ def test_a_signal_while_redis_is_dead_ends_in_time_and_says_what_is_left(
     again.report(f"P11 SIGTERM, Redis dead, {durability}", {"gate": None}, remark=remark)
     assert took < PATIENCE
     assert abandoned > 4
-    assert came_later(again, there) == (abandoned if durability == "disk" else 0)
+    lost = abandoned - came_later(again, there)
+    assert 0 <= lost <= IN_HAND if durability == "disk" else lost == abandoned
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_at_once_and_the_spool_is_valid(kept: Place) -> None:
     settings = {"redis": {"durability": "disk"}}
     with kept.run(kept.live("gate"), **settings) as deed:
@@ -172,7 +175,7 @@ def test_a_second_signal_ends_at_once_and_the_spool_is_valid(kept: Place) -> Non
     remark = f"exit 3; {abandoned} abandoned: {came_later(again, there)} published by the next run"
     again.report("P12 a second signal", {"gate": None}, remark=remark)
     assert abandoned > 4
-    assert came_later(again, there) == abandoned
+    assert 0 <= abandoned - came_later(again, there) <= IN_HAND
     assert "damaged" not in again.said
 
 

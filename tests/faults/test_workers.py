@@ -30,6 +30,7 @@ def held_back(deed: Deed, camera: str) -> int:
     return int((deed.struck_at - last) * RATE)
 
 
+@pytest.mark.slow
 def test_a_network_that_is_killed_in_mid_batch_costs_what_it_held(
     place: Place, shared: Path
 ) -> None:

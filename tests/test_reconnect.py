@@ -158,6 +158,25 @@ def test_a_camera_that_kills_its_process_while_it_is_opened_is_told_to_be_away(
     assert events[1]["reason"] == "its ingest process died"
 
 
+def test_a_camera_that_shows_nothing_holds_up_no_stop(
+    tmp_path: Path, ours: Path, redis_server: RedisServer
+) -> None:
+    with rtsp.camera() as blind, rtsp.camera() as silent, rtsp.camera() as well:
+        blind.faults.skip_keyframes = True
+        silent.faults.accept_silent = True
+        named = {"blind": blind, "silent": silent, "well": well}
+        cameras = [{"id": name, "url": camera.url} for name, camera in named.items()]
+        file = runs.write_config(tmp_path, cameras, weights=ours, redis_url=redis_server.url)
+        with runs.running(tmp_path, file) as run:
+            runs.eventually(lambda: runs.length(redis_server.url, "well") > 5, within=60)
+            runs.eventually(lambda: min(blind.connections, silent.connections) > 0, within=20)
+            since = time.monotonic()
+            assert run.terminate() == 0, run.said
+            assert time.monotonic() - since < 8
+
+    assert states_of(redis_server.url, "well")[-1] == "ended"
+
+
 @pytest.mark.slow
 def test_a_process_that_hangs_is_killed_and_its_camera_connected_again(
     tmp_path: Path, lite_s: Path, redis_server: RedisServer

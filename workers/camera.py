@@ -90,6 +90,18 @@ class CameraRun:
         self.not_before = now + _AGAIN
         return f"it waits for {_AGAIN:.0f} s: {error.strerror}"
 
+    def stop(self) -> bool:
+        """Whether its ingest is there to end it in order: its `Ended` travels the whole way.
+
+        One that waits for its camera hears nothing meanwhile, and has no frame: it is killed.
+        """
+        if self.worker is None or self.opening or not self.begun:
+            if self.worker is not None and self.opening:
+                self.worker.process.kill()
+            return False
+        self.worker.send(control.Stop())
+        return True
+
     def begin_anew(self) -> None:
         """Somebody who knew the camera is gone: publish is to be asked again."""
         self.asked, self.standing, self.begun, self.began = False, None, False, False

@@ -293,9 +293,7 @@ class Run:
 
     def _end(self, camera: CameraRun) -> None:
         """Has a camera end in order, whoever of its workers is there."""
-        if camera.begun and camera.worker is not None and self._topology.infer is not None:
-            camera.worker.send(control.Stop())  # its `Ended` travels the whole way
-        else:
+        if not camera.stop() or self._topology.infer is None:
             self._close(camera, Closing("stopped"))
 
     def _close(self, camera: CameraRun, closing: Closing) -> None:

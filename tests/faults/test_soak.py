@@ -16,7 +16,7 @@ from tests.faults.cameras import account
 from tests.faults.schedule import SEED
 from tests.faults.soak import CAMERAS, Look, Soak, slope, soak
 
-SECONDS = float(os.environ.get("VEDETTE_SOAK_SECONDS", "150"))
+SECONDS = float(os.environ.get("VEDETTE_SOAK_SECONDS", "100"))
 LONG = 1200.0  # seconds from which on slopes mean something
 
 

@@ -18,6 +18,7 @@ from tests.servers import RedisServer, free_port
 RATE = 5  # frames a second of a camera that plays the film…
 FRAMES = 100  # …and how many it has
 LEAST_SHARE = 0.95  # of its frames that a camera that is well must have published meanwhile
+STARTING = 0.5  # seconds
 Frames = Mapping[str, int | None]  # of each camera; None: it plays without end
 
 
@@ -113,8 +114,11 @@ class Deed:
     def share(self, camera: str) -> float:
         """What a camera that is well published of the frames of that time."""
         times = [entry.data["captured_at"] for entry in runs.entries(self.server.url, camera)]
-        due = int((self.over_at - self.struck_at) * RATE)
-        return min(1.0, sum(self.struck_at <= at < self.over_at for at in times) / due)
+        return min(1.0, sum(self.struck_at <= at < self.over_at for at in times) / self._due)
+
+    @property
+    def _due(self) -> int:
+        return int((self.over_at - self.struck_at) * RATE)
 
     def end(self, *, code: int = 0, within: float = 60) -> None:
         """The run comes to its end by itself."""
@@ -153,7 +157,9 @@ class Deed:
         found = self.findings(frames)
         shares = [self.share(camera) for camera in others]
         table.add_deed(row, found, (self.noticed, self.recovery), min(shares, default=None), remark)
-        assert min(shares, default=1.0) >= LEAST_SHARE, shares
+        # What it costs two cores to start a process again is not what is done to the others.
+        start = STARTING * RATE / self._due if shares else 0.0
+        assert min(shares, default=1.0) >= LEAST_SHARE - start, shares
         return found
 
 

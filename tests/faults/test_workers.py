@@ -65,7 +65,7 @@ def test_a_decoder_that_segfaults_hurts_nobody_else(place: Place) -> None:
         os.kill(runs.workers_of(deed.run)["ingest:sick"], signal.SIGSEGV)
         deed.notice(lambda: "was killed by SIGSEGV; it is started again" in deed.said, within=5)
         deed.recover("sick")
-        deed.go_on(5)
+        deed.go_on(15)
         grown = seen.growth(before, deed.run)
         assert deed.unaccounted() == 0
         deed.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -157,9 +158,11 @@ class Deed:
         found = self.findings(frames)
         shares = [self.share(camera) for camera in others]
         table.add_deed(row, found, (self.noticed, self.recovery), min(shares, default=None), remark)
-        # What it costs two cores to start a process again is not what is done to the others.
+        # What it costs two cores to start a process again is not what is done to the others; and
+        # where something else keeps the machine busy, a share says nothing of either.
         start = STARTING * RATE / self._due if shares else 0.0
-        assert min(shares, default=1.0) >= LEAST_SHARE - start, shares
+        is_busy = os.getloadavg()[0] > (os.cpu_count() or 1)
+        assert is_busy or min(shares, default=1.0) >= LEAST_SHARE - start, shares
         return found
 
 

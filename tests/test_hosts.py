@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import islice
 
@@ -50,6 +52,37 @@ def test_another_place_on_the_same_host_is_followed(there: rtsp.Camera, transpor
         assert pictures(here.url, transport) == 3
 
     assert there.connections == 1
+
+
+_SHORT = """
+import os, resource, sys
+from pipeline.errors import SourceError
+from pipeline.sources import Access, open_source
+
+def pictures():
+    with open_source(sys.argv[1], live=True, loop=False, access=Access("tcp")) as source:
+        return next(iter(source))
+
+pictures()  # what is loaded on the way is loaded
+most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, most))
+taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(64 - len(os.listdir("/proc/self/fd")) + 1)]
+for _ in range(int(sys.argv[2])):
+    os.close(taken.pop())
+try:
+    pictures()
+except SourceError as error:
+    print(f"{type(error).__name__}, {error.fault}: {error}")
+"""
+
+
+@pytest.mark.parametrize("spare", [0, 1])
+def test_without_a_descriptor_left_it_is_our_fault(there: rtsp.Camera, spare: int) -> None:
+    command = [sys.executable, "-c", _SHORT, there.url, str(spare)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    words = f"rtsp://127.0.0.1:{there.port}/… cannot be opened: Too many open files"
+    assert done.stdout == f"SourceError, us: {words}\n"
 
 
 @pytest.mark.parametrize("name", ["localhost", "[::ffff:127.0.0.1]", "0.0.0.0", "127.1"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import errno
 import time
 
 import av
@@ -23,6 +23,7 @@ _ANSWERS = (  # what only somebody who is there can cause
     UnicodeError,
 )
 _REFUSALS = (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError)  # RTSP's as well
+_OURS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # what this machine has no more of
 _SAME = 0.001  # two rates that differ by less are the same one, measured twice
 
 
@@ -40,9 +41,10 @@ def open_container(admission: Admission, max_pixels: int) -> InputContainer:
             options=limits | admission.options,
             timeout=(OPEN_SECONDS, READ_SECONDS) if admission.network else None,
         )
-    except (av.error.FFmpegError, UnicodeError, socket.gaierror) as error:
+        other = None if destination is None else destination.other()
+    except (av.error.FFmpegError, UnicodeError, OSError) as error:
         raise _open_failure(admission, error, time.monotonic() - began) from None
-    if destination is not None and (other := destination.other()) is not None:
+    if other is not None:
         container.close()
         where = f"sends its readers to another host, {other}"
         raise SourceRefused(f"{admission.shown} {where}; only the one in its URL is read")
@@ -111,6 +113,8 @@ def ticks_of(stream: VideoStream) -> int:
 def _open_failure(admission: Admission, error: Exception, waited: float) -> SourceError:
     text = getattr(error, "strerror", None) or "its name is not text"
     answered = isinstance(error, _ANSWERS)
+    if getattr(error, "errno", None) in _OURS:
+        return SourceError(f"{admission.shown} cannot be opened: {text}", fault="us")
     if not admission.network and not isinstance(error, OSError):
         return SourceRefused(f"{admission.shown} is damaged or not {admission.format}: {text}")
     if admission.network and isinstance(error, _REFUSALS):

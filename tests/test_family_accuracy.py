@@ -35,10 +35,8 @@ SIDE = 320
 
 
 @pytest.mark.timeout(1800)  # `s` takes a minute with AVX-512, two without
-@pytest.mark.parametrize(
-    "size",
-    ["s", pytest.param("m", marks=pytest.mark.slow), pytest.param("l", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("size", ["s", "m", "l"])
 def test_precision_on_real_pictures_is_that_of_the_original(shared: Path, size: str) -> None:
     assert average_precision(shared, size, "fp32") >= ORIGINAL[size] - 0.2
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests import media, rtsp, runs
+from tests.marks import first_now
 from tests.servers import RedisServer, free_port
 
 FRAMES = 12
@@ -88,7 +89,7 @@ def test_a_camera_that_is_away_at_the_start_keeps_nobody_waiting(
     assert (end["frames"], end["reason"]) == (0, "stopped")
 
 
-@pytest.mark.parametrize("role", ["ingest:gate", "infer:infer", "publish:publish"])
+@pytest.mark.parametrize("role", first_now(["ingest:gate", "infer:infer", "publish:publish"]))
 def test_every_session_ends_once_whoever_dies_meanwhile(
     tmp_path: Path, lite_s: Path, redis_server: RedisServer, role: str
 ) -> None:
@@ -110,7 +111,7 @@ def test_every_session_ends_once_whoever_dies_meanwhile(
     assert last.published + sum(last.dropped.values()) == sum(end["frames"] for end in ends)
 
 
-@pytest.mark.parametrize("role", ["infer:infer", "publish:publish"])
+@pytest.mark.parametrize("role", first_now(["infer:infer", "publish:publish"]))
 def test_a_stop_between_two_sessions_says_no_end_twice(
     tmp_path: Path, lite_s: Path, redis_server: RedisServer, role: str
 ) -> None:

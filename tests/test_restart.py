@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import media, runs
+from tests.marks import first_now
 from tests.servers import RedisServer
 
 ROLES = ("ingest:yard", "infer:infer", "publish:publish")
@@ -32,7 +33,7 @@ def memory_of(process: int) -> str:
     return ""
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", first_now(ROLES))
 def test_a_file_is_published_once_and_in_order_whoever_dies(
     tmp_path: Path, clip: Path, lite_s: Path, redis_server: RedisServer, role: str
 ) -> None:
@@ -86,14 +87,16 @@ def test_a_loop_goes_on_in_the_lap_where_it_was(
 
 @pytest.mark.parametrize(
     "roles",
-    [
-        ("ingest:gate",),
-        ("infer:infer",),
-        ("publish:publish",),
-        pytest.param(("ingest:gate", "publish:publish"), marks=pytest.mark.slow),
-        pytest.param(("infer:infer", "publish:publish"), marks=pytest.mark.slow),
-        ("ingest:gate", "infer:infer", "publish:publish"),
-    ],
+    first_now(
+        [
+            ("ingest:gate",),
+            ("infer:infer",),
+            ("publish:publish",),
+            ("ingest:gate", "publish:publish"),
+            ("infer:infer", "publish:publish"),
+            ("ingest:gate", "infer:infer", "publish:publish"),
+        ]
+    ),
     ids="+".join,
 )
 def test_a_live_camera_accounts_for_what_a_crash_took(
@@ -113,8 +116,8 @@ def test_a_live_camera_accounts_for_what_a_crash_took(
     adds_up(redis_server, run, "gate", sessions=2 if "ingest:gate" in roles else 1)
 
 
-@pytest.mark.parametrize("when", ["before", pytest.param("after", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("role", ["ingest", "infer", "publish"])
+@pytest.mark.parametrize("when", first_now(["before", "after"]))
+@pytest.mark.parametrize("role", first_now(["ingest", "infer", "publish"]))
 def test_a_worker_that_dies_around_a_signal_costs_no_camera_its_end(
     tmp_path: Path, clip: Path, lite_s: Path, redis_server: RedisServer, role: str, when: str
 ) -> None:
@@ -146,7 +149,7 @@ def test_a_worker_that_dies_around_a_signal_costs_no_camera_its_end(
         assert "was killed by SIGKILL" in run.said.splitlines()[-1]
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", first_now(ROLES))
 def test_a_worker_that_dies_while_the_end_waits_for_redis_makes_no_second_end(
     tmp_path: Path, lite_s: Path, redis_server: RedisServer, role: str
 ) -> None:
@@ -391,6 +394,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was(
     assert ended["job"]
 
 
+@pytest.mark.slow
 def test_other_settings_are_another_job(
     tmp_path: Path, clip: Path, lite_s: Path, redis_server: RedisServer
 ) -> None:
@@ -403,6 +407,7 @@ def test_other_settings_are_another_job(
     assert ids == [f"{epoch}-{seq + 1}" for epoch in (1, 2) for seq in range(377)]
 
 
+@pytest.mark.slow
 def test_a_camera_that_another_run_publishes_fails_alone(
     tmp_path: Path, clip: Path, lite_s: Path, redis_server: RedisServer
 ) -> None:

@@ -76,6 +76,7 @@ def test_a_file_is_complete_when_its_run_is_killed_again_and_again(make_stage: M
         stage.report(recovery)
 
 
+@pytest.mark.slow
 def test_a_publisher_that_is_killed_costs_a_file_nothing_and_live_frames_are_counted(
     make_stage: Make,
 ) -> None:

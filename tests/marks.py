@@ -1,0 +1,13 @@
+"""Which rows of a table are for `make test`, and which for `make test-slow`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+
+def first_now(values: Sequence[Any]) -> list[Any]:
+    """The first in `make test`, the others in `make test-slow`."""
+    return [values[0], *(pytest.param(value, marks=pytest.mark.slow) for value in values[1:])]

@@ -78,7 +78,9 @@ class Deed:
     recovery: float | None = None
     struck_at: float = 0.0
     over_at: float = 0.0
+    growth: dict[str, int] | None = None  # from the strike to the stop, if the workers are as many
     _struck: float = 0.0  # monotonic seconds
+    _before: tuple[set[str], dict[str, int]] | None = None  # the workers, and what they used
 
     @property
     def said(self) -> str:
@@ -93,6 +95,7 @@ class Deed:
 
     def strike(self) -> None:
         """Now."""
+        self._before = set(runs.workers_of(self.run)), seen.usage(self.run)
         self.struck_at, self._struck = time.time(), time.monotonic()
 
     def notice(self, rule: Callable[[], object], *, within: float) -> None:
@@ -128,6 +131,8 @@ class Deed:
 
     def stop(self, *, code: int = 0) -> float:
         """SIGTERM; seconds until it has ended."""
+        if self._before is not None and set(runs.workers_of(self.run)) == self._before[0]:
+            self.growth = seen.growth(self._before[1], self.run)
         began = time.monotonic()
         assert self.run.terminate() == code, self.said
         took = time.monotonic() - began
@@ -157,7 +162,8 @@ class Deed:
         """The row; fails where the checker found anything, or where others were hurt."""
         found = self.findings(frames)
         shares = [self.share(camera) for camera in others]
-        table.add_deed(row, found, (self.noticed, self.recovery), min(shares, default=None), remark)
+        times = self.noticed, self.recovery
+        table.add_deed(row, found, times, min(shares, default=None), remark, growth=self.growth)
         # What it costs two cores to start a process again is not what is done to the others; and
         # where something else keeps the machine busy, a share says nothing of either.
         start = STARTING * RATE / self._due if shares else 0.0

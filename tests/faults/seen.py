@@ -31,10 +31,10 @@ def usage(run: runs.Running) -> dict[str, int]:
     return dict(found)
 
 
-def growth(before: dict[str, int], run: runs.Running) -> str:
-    """What it uses more than before, in words."""
+def growth(before: dict[str, int], run: runs.Running) -> dict[str, int]:
+    """What it uses more than before."""
     after = usage(run)
-    return ", ".join(f"{after[what] - count:+} {what}" for what, count in before.items())
+    return {what: after[what] - count for what, count in before.items()}
 
 
 def status(pid: int) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +23,10 @@ CAMERAS: list[tuple[str, ...]] = []  # rows of the table of cameras
 REMARKS: list[str] = []
 HOSTILE: list[str] = []  # what came of input that was tampered with
 DEED_HEAD = (
-    "fault", "noticed s", "recovery s", "published", "dropped", "others", "unaccounted", "remark",
+    "fault", "noticed s", "recovery s", "published", "dropped", "others", "growth", "unaccounted",
+    "remark",
 )  # fmt: skip
+MOST_DESCRIPTORS, MOST_THREADS = 6, 3  # more, once all is well again: a leak
 DEEDS: list[tuple[str, ...]] = []  # rows of the table of files, processes, limits and clocks
 
 
@@ -78,20 +81,29 @@ def add_deed(
     seconds: tuple[float | None, float | None],
     share: float | None,
     remark: str,
+    *,
+    growth: Mapping[str, int] | None = None,
 ) -> None:
     """A row of what is done to files, processes, limits and clocks; `seconds`: noticed, recovery.
 
-    Fails where something is not 0 that must be.
+    `growth`: of descriptors, threads and megabytes. Fails where something is not 0 that must be.
     """
     noticed, recovery = (_seconds(one) for one in seconds)
     DEEDS.append(
         (
             fault, noticed, recovery, f"{findings.published:,}", _dropped(findings),
-            "-" if share is None else f"{share:.2f}", str(findings.unaccounted), remark or "-",
+            "-" if share is None else f"{share:.2f}", _grown(growth), str(findings.unaccounted),
+            remark or "-",
         )
     )  # fmt: skip
     print(" | ".join(DEEDS[-1]))
     assert findings.wrong == (0, 0, 0, 0), f"{fault}: {findings}"
+    assert growth is None or growth["descriptors"] <= MOST_DESCRIPTORS, growth
+    assert growth is None or growth["threads"] <= MOST_THREADS, growth
+
+
+def _grown(growth: Mapping[str, int] | None) -> str:
+    return ", ".join(f"{n:+} {what}" for what, n in growth.items()) if growth else "-"
 
 
 def _seconds(value: float | None) -> str:

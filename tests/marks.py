@@ -7,6 +7,16 @@ from typing import Any
 
 import pytest
 
+WAYS = [  # codec and transport
+    ("h264", "tcp"),
+    ("h264", "udp"),
+    *(
+        pytest.param(codec, transport, marks=pytest.mark.slow)
+        for codec in ("hevc", "mjpeg")
+        for transport in ("tcp", "udp")
+    ),
+]
+
 
 def first_now(values: Sequence[Any]) -> list[Any]:
     """The first in `make test`, the others in `make test-slow`."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pipeline.errors import SourceError, SourceRefused
 from pipeline.sources import USUAL, Access, Picture, Source, open_source
 from tests import rtsp
+from tests.marks import WAYS
 from tests.rtsp import Film
 
 slow = pytest.mark.slow
@@ -28,17 +29,7 @@ def some(source: Source, pictures: int) -> list[Picture]:
     return list(islice(source, pictures))
 
 
-@pytest.mark.parametrize(
-    ("codec", "transport"),
-    [
-        ("h264", "tcp"),
-        ("h264", "udp"),
-        ("hevc", "tcp"),
-        pytest.param("hevc", "udp", marks=slow),
-        pytest.param("mjpeg", "tcp", marks=slow),
-        pytest.param("mjpeg", "udp", marks=slow),
-    ],
-)
+@pytest.mark.parametrize(("codec", "transport"), WAYS)
 def test_every_codec_comes_over_every_transport(codec: str, transport: str) -> None:
     with rtsp.camera(Film(codec)) as camera, watch(camera, Access(transport)) as source:
         found = some(source, 12)

@@ -16,6 +16,7 @@ from pipeline.sources import USUAL, Access, Picture, open_source
 from tests import rtsp, runs
 from tests.conftest import absent
 from tests.faults.cameras import account
+from tests.marks import WAYS
 from tests.rtsp import Film
 from tests.servers import RedisServer
 
@@ -89,17 +90,7 @@ def some(url: str, pictures: int, access: Access = USUAL) -> list[Picture]:
         return list(islice(source, pictures))
 
 
-@pytest.mark.parametrize(
-    ("codec", "transport"),
-    [
-        ("h264", "tcp"),
-        ("h264", "udp"),
-        pytest.param("hevc", "tcp", marks=slow),
-        pytest.param("hevc", "udp", marks=slow),
-        pytest.param("mjpeg", "tcp", marks=slow),
-        pytest.param("mjpeg", "udp", marks=slow),
-    ],
-)
+@pytest.mark.parametrize(("codec", "transport"), WAYS)
 def test_its_pictures_come_whole_and_in_step(
     peer: Callable[..., Peer], codec: str, transport: str
 ) -> None:

@@ -130,12 +130,6 @@ def test_a_camera_that_stalls_and_one_that_is_absent_are_noticed_and_come_back(
 ) -> None:
     cases = [case for case in CASES if case.id in ("C01", "C04", "C07-rst")]
     with ward(cases, tmp_path, ours, redis_server) as one:
-        one.fall_ill()
-        one.notice()
-        one.recover(within=40)
-        unaccounted = one.unaccounted()
-        assert one.run.terminate() == 0, one.run.said
-        one.examine()
-        one.report(unaccounted)
+        unaccounted = one.run_through(within=40)
 
     assert set(unaccounted.values()) == {0}

@@ -41,13 +41,7 @@ def test_another_host_and_a_bad_certificate_are_refused_beside_a_camera_that_is_
             Case("C20-any", "C20 the same, tls_verify: false", tls=context, tls_verify=False),
         ]  # fmt: skip
         with ward(cases, tmp_path, ours, redis_server) as one:
-            one.fall_ill()
-            one.notice()
-            one.recover(within=30)
-            unaccounted = one.unaccounted()
-            assert one.run.terminate() == 0, one.run.said
-            one.examine()
-            one.report(unaccounted)
+            unaccounted = one.run_through(within=30)
         table.REMARKS.append(f"C18: connections to the other host: {elsewhere.connections}")
 
     assert elsewhere.connections == 1  # and none before the slow retry

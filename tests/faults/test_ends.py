@@ -138,17 +138,13 @@ def test_a_signal_while_redis_is_dead_ends_in_time_and_says_what_is_left(
         time.sleep(2)
         took = deed.stop(code=3)
         abandoned = abandoned_by(deed)
-    kept.server.start()
-    there = deed.published("gate")
-    with kept.run(kept.live("gate"), **settings) as again:
-        again.wait("gate", entries=there + 5)
-        again.stop()
+    again, later = next_run(kept, deed, settings)
     remark = f"over after {took:.1f} s, exit 3; {abandoned} abandoned: "
-    remark += f"{came_later(again, there)} published by the next run"
+    remark += f"{later} published by the next run"
     again.report(f"P11 SIGTERM, Redis dead, {durability}", {"gate": None}, remark=remark)
     assert took < PATIENCE
     assert abandoned > 4
-    lost = abandoned - came_later(again, there)
+    lost = abandoned - later
     assert 0 <= lost <= IN_HAND if durability == "disk" else lost == abandoned
 
 
@@ -166,16 +162,12 @@ def test_a_second_signal_ends_at_once_and_the_spool_is_valid(kept: Place) -> Non
         deed.notice(lambda: deed.run.process.poll() is not None, within=AT_ONCE)
         deed.end(code=3)
         abandoned = abandoned_by(deed)
-    kept.server.start()
-    there = deed.published("gate")
-    with kept.run(kept.live("gate"), **settings) as again:
-        again.wait("gate", entries=there + 5)
-        again.stop()
+    again, later = next_run(kept, deed, settings)
     again.noticed = deed.noticed
-    remark = f"exit 3; {abandoned} abandoned: {came_later(again, there)} published by the next run"
+    remark = f"exit 3; {abandoned} abandoned: {later} published by the next run"
     again.report("P12 a second signal", {"gate": None}, remark=remark)
     assert abandoned > 4
-    assert 0 <= abandoned - came_later(again, there) <= IN_HAND
+    assert 0 <= abandoned - later <= IN_HAND
     assert "damaged" not in again.said
 
 
@@ -189,7 +181,13 @@ def abandoned_by(deed: Deed) -> int:
     return int(found[1].replace(",", "")) if found else 0
 
 
-def came_later(deed: Deed, there: int) -> int:
-    """Entries of the session before that the server did not have before this run."""
-    entries = runs.entries(deed.server.url, "gate")
-    return sum(entry.data["session"] == entries[0].data["session"] for entry in entries[there:])
+def next_run(kept: Place, deed: Deed, settings: dict[str, Any]) -> tuple[Deed, int]:
+    """Once the server is back; with how many entries of the session before it began."""
+    kept.server.start()
+    there = deed.published("gate")
+    with kept.run(kept.live("gate"), **settings) as again:
+        again.wait("gate", entries=there + 5)
+        again.stop()
+    entries = runs.entries(again.server.url, "gate")
+    session = entries[0].data["session"]
+    return again, sum(entry.data["session"] == session for entry in entries[there:])

@@ -143,7 +143,9 @@ def test_a_worker_that_dies_around_a_signal_costs_no_camera_its_end(
     last = runs.LastLine.of(run.said)
     assert last.published == sum(runs.length(redis_server.url, c) for c in ("gate", "yard"))
     assert sum(last.dropped.values()) == runs.dropped(redis_server.url, "gate")
-    if when == "before" or role == "publish":
+    # Of a death and a signal at once, either may be seen first.
+    all_start_again = run.said.count("it is started again") == len(killed)
+    if all_start_again or role == "publish":
         assert code == 0, run.said
     else:
         assert "was killed by SIGKILL" in run.said.splitlines()[-1]

@@ -96,8 +96,8 @@ def test_memory_of_an_outage_stays_within_its_bounds_and_what_is_shed_is_counted
     """120,000 messages: as many as in 10 minutes at 200 a second."""
     with server(*KEEP["AOF everysec"]) as one:
         one.start()
-        source = Source(f"unix://{one.socket}", rate=1_000)
-        source.run(10)
+        source = Source(f"unix://{one.socket}", rate=3_000)
+        source.run(10 / 3)
         sizes, before, peak = [], resident(), [0]
 
         def look() -> None:
@@ -105,7 +105,7 @@ def test_memory_of_an_outage_stays_within_its_bounds_and_what_is_shed_is_counted
             peak[0] = max(peak[0], resident())
 
         one.kill()
-        source.run(120, look)
+        source.run(40, look)
         one.start()
         recovery = source.drain()
         source.sink.close()
@@ -116,7 +116,7 @@ def test_memory_of_an_outage_stays_within_its_bounds_and_what_is_shed_is_counted
         assert found.dropped["window"] == source.shed > 0
         grown = (peak[0] - before) / 2**20
         remark = f"{max(sizes) / 2**20:.0f} MB held at most, +{grown:.0f} MB resident"
-        table.add("R01 2 min away at 1,000 messages/s", found, recovery, remark)
+        table.add("R01 40 s away at 3,000 messages/s", found, recovery, remark)
 
 
 def test_on_a_way_too_narrow_the_oldest_are_shed_and_counted() -> None:

@@ -1,7 +1,8 @@
 """Whether what was seen is what was there: detections against the truth about their picture.
 
 Detections, the surest first, each take the free object of their class that they overlap most, by
-`IOU` at least. Whoever takes none is wrong; an object that nobody takes is missed.
+`IOU` at least. Whoever takes none is wrong; an object that nobody takes is missed. What is ignored
+can be taken as well, and whoever takes it does not count.
 """
 
 from __future__ import annotations
@@ -40,17 +41,27 @@ class Tally:
         return Tally(self.right + other.right, self.found + other.found, self.there + other.there)
 
 
-def judge(detections: Iterable[Detection], objects: Sequence[Object], least: float = IOU) -> Tally:
+def judge(
+    detections: Iterable[Detection],
+    objects: Sequence[Object],
+    ignored: Sequence[Object] = (),
+    least: float = IOU,
+) -> Tally:
     """The tally of one picture."""
-    free = dict(enumerate(objects))
-    surest_first = sorted(detections, key=lambda detection: -detection.confidence)
-    for detection in surest_first:
-        shares = [
-            (overlap(detection.box, box), number)
-            for number, (label, box) in free.items()
-            if label == detection.label
-        ]
-        share, number = max(shares, default=(0.0, -1))
-        if number in free and share >= least:
-            del free[number]
-    return Tally(len(objects) - len(free), len(surest_first), len(objects))
+    free, spare = dict(enumerate(objects)), dict(enumerate(ignored))
+    found = 0
+    for detection in sorted(detections, key=lambda detection: -detection.confidence):
+        is_right = _takes(detection, free, least)
+        found += is_right or not _takes(detection, spare, least)
+    return Tally(len(objects) - len(free), found, len(objects))
+
+
+def _takes(detection: Detection, free: dict[int, Object], least: float) -> bool:
+    """Whether it takes one of those that are free, which is then no more."""
+    shares = [
+        (overlap(detection.box, box), number)
+        for number, (label, box) in free.items()
+        if label == detection.label
+    ]
+    share, number = max(shares, default=(0.0, -1))
+    return share >= least and free.pop(number, None) is not None

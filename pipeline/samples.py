@@ -18,12 +18,18 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """One picture and the truth of it. The rows of `boxes`, `class_ids` and `visible` agree."""
+    """One picture and the truth of it. The rows of `boxes`, `class_ids` and the others agree."""
 
     image: NDArray[np.uint8]  # [height, width, 3], RGB
     boxes: NDArray[np.float32]  # [objects, 4]: x1 y1 x2 y2, pixels, inside the picture
     class_ids: NDArray[np.int64]  # [objects]: into the `names` of its data set
     visible: NDArray[np.float32] | None = None  # [objects]: share not hidden, 0 to 1; None: unknown
+    ignored: NDArray[np.bool_] | None = None  # [objects]: need not be found; None: all must be
+
+    @property
+    def is_ignored(self) -> NDArray[np.bool_]:
+        """bool [objects]: to find it is neither right nor wrong, not to find it no miss."""
+        return np.zeros(len(self.boxes), np.bool_) if self.ignored is None else self.ignored
 
 
 class Pictures(Protocol):

@@ -53,6 +53,18 @@ def test_a_sure_one_takes_even_what_fits_another_better() -> None:
     assert judge(detections, [("car", HERE)]) == Tally(right=1, found=2, there=1)
 
 
+def test_what_is_ignored_takes_one_detection_that_then_does_not_count() -> None:
+    found = [seen("car", 0.9, THERE), seen("car", 0.8, THERE), seen("bus", 0.7, THERE)]
+
+    assert judge(found, [("car", HERE)], [("car", THERE)]) == Tally(right=0, found=2, there=1)
+
+
+def test_what_is_to_be_found_is_taken_before_what_is_ignored() -> None:
+    ignored = [("car", moved(HERE, 1))]
+
+    assert judge([seen("car", 0.9)], [("car", moved(HERE, 4))], ignored) == Tally(1, 1, 1)
+
+
 def test_a_box_without_area_is_nothing() -> None:
     assert judge([seen("car", 0.9, (10, 10, 10, 10))], [("car", (10, 10, 10, 10))]).right == 0
 

@@ -20,7 +20,7 @@ SIZE = (192, 320)
 
 def bytes_of(sample: Sample) -> list[bytes]:
     assert sample.visible is not None
-    parts = sample.image, sample.boxes, sample.class_ids, sample.visible
+    parts = sample.image, sample.boxes, sample.class_ids, sample.visible, sample.is_ignored
     return [part.tobytes() for part in parts]
 
 
@@ -113,10 +113,10 @@ def test_a_clip_decodes_to_as_many_frames_as_its_truth_has_lines(tmp_path: Path)
     assert len(times) == 12
     assert all(late - early == pytest.approx(0.04) for early, late in pairwise(times))
     expected = Scene(setting).truth(11)
-    assert [found.box for found in truth[11].objects] == expected.boxes.tolist()
-    assert [NAMES[found.class_id] for found in truth[11].objects] == [
-        found.label for found in truth[11].objects
-    ]
+    line = truth[11]
+    assert [one.box for one in line.objects] == expected.boxes[~expected.ignored].tolist()
+    assert [one.box for one in line.ignored] == expected.boxes[expected.ignored].tolist()
+    assert all(NAMES[one.class_id] == one.label for one in (*line.objects, *line.ignored))
 
 
 def test_a_clip_has_the_bit_rate_of_surveillance(tmp_path: Path) -> None:

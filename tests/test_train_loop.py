@@ -28,6 +28,7 @@ from pipeline.yolov6.train import checkpoint, curves
 from pipeline.yolov6.train.build import bins_of, build, folded
 from pipeline.yolov6.train.ema import Average
 from pipeline.yolov6.train.evaluate import evaluate
+from pipeline.yolov6.train.loading import collate
 from pipeline.yolov6.train.loop import Training
 from pipeline.yolov6.train.optimiser import build_optimiser, orthogonalised
 from pipeline.yolov6.train.recipe import Recipe
@@ -330,7 +331,7 @@ def test_a_step_moves_every_kind_of_weight_as_its_formula_says(by: str) -> None:
 
 @pytest.mark.parametrize(("optimiser", "rate"), [("sgd", 0.1), ("muon", 0.03)])
 def test_it_learns_what_it_is_shown(optimiser: str, rate: float) -> None:
-    recipe = replace(TINY, epochs=100, batch=8, augment="none", learning_rate=rate)
+    recipe = replace(TINY, epochs=140, batch=8, augment="none", learning_rate=rate)
     recipe = replace(recipe, input_size=(64, 96), optimiser=optimiser)
     training = Training(recipe, Blocks(), device=CPU)
 
@@ -340,6 +341,39 @@ def test_it_learns_what_it_is_shown(optimiser: str, rate: float) -> None:
 
     assert last.classes + last.boxes < 0.3 * (first.classes + first.boxes)
     assert evaluate(training.folded(), Blocks(), (64, 96))["all"].map50 > 0.7
+
+
+class Unseen(Blocks):
+    """The same, and every second block of a picture is ignored, or all of them are."""
+
+    identity = "unseen"
+
+    def __init__(self, *, entirely: bool = False) -> None:
+        super().__init__()
+        self._first = entirely
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = super().__getitem__(index)
+        return replace(sample, ignored=np.array([self._first, True][: len(sample.boxes)]))
+
+
+def test_a_batch_knows_whom_of_which_picture_it_ignores() -> None:
+    pictures = Unseen()
+
+    batch = collate([pictures[1], pictures[0], Blocks()[1]])
+
+    assert batch.pictures.tolist() == [0, 0, 1, 2, 2]
+    assert batch.ignored.tolist() == [False, True, False, False, False]
+
+
+def test_nothing_is_learned_of_what_is_ignored() -> None:
+    some, nothing = (
+        Training(TINY, Unseen(entirely=entirely), device=CPU).run_epoch()
+        for entirely in (False, True)
+    )
+
+    assert some.boxes > 0
+    assert nothing.boxes == 0
 
 
 @pytest.mark.parametrize("optimiser", ["sgd", "muon"])

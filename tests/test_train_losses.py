@@ -23,14 +23,16 @@ def grid() -> tuple[Tensor, Tensor]:
 def truth(*rows: tuple[float, ...]) -> Truth:
     """Rows: picture, label, x1, y1, x2, y2."""
     table = torch.tensor(rows, dtype=torch.float32).reshape(-1, 6)
-    return Truth(table[:, 2:], table[:, 1].long(), table[:, 0].long())
+    none = torch.zeros(len(table), dtype=torch.bool)
+    return Truth(table[:, 2:], table[:, 1].long(), table[:, 0].long(), none)
 
 
 def random_truth(generator: torch.Generator, count: int, pictures: int) -> Truth:
     corners = torch.rand(count, 2, 2, generator=generator) * 64
     boxes = torch.cat((corners.amin(1), corners.amax(1)), 1)
     labels = torch.randint(CLASSES, (count,), generator=generator)
-    return Truth(boxes, labels, torch.arange(count) % pictures)
+    none = torch.zeros(count, dtype=torch.bool)
+    return Truth(boxes, labels, torch.arange(count) % pictures, none)
 
 
 def untrained(pictures: int, bins: int = 1, seed: int = 0) -> list[Tensor]:
@@ -85,7 +87,7 @@ def test_the_assigner_does_what_the_paper_says(seed: int) -> None:
     points, strides = grid()
     objects = random_truth(generator, 9, pictures=3)
     sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
-    objects = Truth(*(column[(sides >= 8).all(1)] for column in objects))
+    objects = objects.of((sides >= 8).all(1))
     scores = torch.rand(3, len(points), CLASSES, generator=generator)
     near, far = torch.rand(2, 3, len(points), 2, generator=generator) * 3
     boxes = torch.cat((points - near, points + far), -1) * strides
@@ -127,7 +129,8 @@ def test_varifocal_is_what_the_paper_says() -> None:
     logits = torch.full((1, 2, 2), math.log(p / (1 - p)))
     given = Assignment(torch.tensor([[0, -1]]), torch.tensor([[q, 0.0]]))
 
-    found = varifocal(logits, given, torch.tensor([1]))
+    nobody = torch.zeros(1, 2, dtype=torch.bool)
+    found = varifocal(logits, given, torch.tensor([1]), nobody)
 
     positive = -q * (q * math.log(p) + (1 - q) * math.log(1 - p))
     negative = -0.75 * p**2 * math.log(1 - p)
@@ -167,7 +170,7 @@ def test_a_perfect_prediction_costs_next_to_nothing(bins: int) -> None:
     distances = torch.zeros(2, len(points), 4 * bins)
     if bins > 1:
         distances[..., ::bins] = 20.0  # far from any object: a distance of 0, for sure
-    for box, label, picture in zip(*objects, strict=True):
+    for box, label, picture in zip(*objects[:3], strict=True):
         middle = (box[:2] + box[2:]) / 2
         anchor = int((points * strides - middle)[:64].square().sum(1).argmin())
         logits[picture, anchor, label] = 20.0
@@ -238,6 +241,30 @@ def test_gradients_are_finite_whatever_is_predicted(value: float) -> None:
     assert all(row.grad is not None and row.grad.isfinite().all() for row in rows)
 
 
+def test_what_is_ignored_is_neither_taught_nor_taught_to_be_background() -> None:
+    points, strides = grid()
+    seen, hidden = (0, 1, 6, 6, 30, 30), (0, 2, 20, 20, 60, 60)
+    objects = truth(seen, hidden)._replace(ignored=torch.tensor([False, True]))
+
+    moved = []
+    for wanted in (truth(seen), objects):
+        rows = untrained(2)
+        loss(rows, points, strides, wanted).total.backward()
+        gradients = [row.grad for row in rows]
+        assert all(gradient is not None for gradient in gradients)
+        moved.append([gradient.abs().sum(-1) for gradient in gradients if gradient is not None])
+
+    at = points * strides
+    inside = ((at >= 20) & (at < 60)).all(-1)
+    alone, beside = moved[0][0] > 0, moved[1][0] > 0
+    assert alone.all()
+    assert beside[1].all()  # another picture
+    assert beside[0][~inside].all()
+    own = moved[1][1][0] > 0  # of those that answer for the one that is seen
+    assert torch.equal(beside[0] & inside, own & inside)
+    assert torch.equal(own, moved[0][1][0] > 0)
+
+
 def test_following_the_gradient_finds_the_objects() -> None:
     """Logits and distances alone, without a network: what is asked for can be learned."""
     objects = truth((0, 1, 5, 9, 30, 28), (0, 2, 30, 30, 60, 62), (1, 0, 12, 20, 20, 30))
@@ -252,7 +279,7 @@ def test_following_the_gradient_finds_the_objects() -> None:
         optimiser.step()
 
     boxes = torch.cat((points - rows[1][..., :2], points + rows[1][..., 2:]), -1) * strides
-    for box, label, picture in zip(*objects, strict=True):
+    for box, label, picture in zip(*objects[:3], strict=True):
         surest = rows[0][picture, :, label].argmax()
         assert rows[0][picture, surest, label].sigmoid() > 0.8
         assert iou(boxes[picture, surest], box) > 0.9

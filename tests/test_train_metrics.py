@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -36,14 +37,16 @@ def official(pictures: list[Picture]) -> Any:
     annotations: list[dict[str, Any]] = []
     results = []
     for number, picture in enumerate(pictures):
-        for box, label in zip(picture.boxes, picture.class_ids, strict=True):
+        for box, label, counts in zip(
+            picture.boxes, picture.class_ids, picture.counts, strict=True
+        ):
             annotations.append(
                 {
                     "id": len(annotations) + 1,
                     "image_id": number,
                     "category_id": int(label),
                     "bbox": corner_and_size(box),
-                    "area": float((box[2] - box[0]) * (box[3] - box[1])),
+                    "area": float((box[2] - box[0]) * (box[3] - box[1])) if counts else 1e11,
                     "iscrowd": 0,
                 }
             )
@@ -133,6 +136,22 @@ def test_an_object_of_another_group_is_neither_missed_nor_wrongly_found() -> Non
     scores = score([picture])
 
     assert scores["whole"].map50 == scores["partly"].map50 == 1.0
+
+
+def test_who_is_ignored_is_neither_missed_nor_wrongly_found() -> None:
+    """As pycocotools has it of an object whose size is out of every range."""
+    random = np.random.default_rng(7)
+    pictures = []
+    for _ in range(40):
+        picture = random_picture(random)
+        pictures.append(replace(picture, ignored=random.uniform(size=len(picture.boxes)) < 0.3))
+
+    scores = score(pictures)["all"]
+
+    stats = official(pictures)
+    assert scores.map50_95 == pytest.approx(stats[0], abs=1e-9)
+    assert scores.map50 == pytest.approx(stats[1], abs=1e-9)
+    assert scores.objects == sum(int(picture.counts.sum()) for picture in pictures)
 
 
 def test_groups_by_occlusion_are_absent_where_it_is_unknown() -> None:

@@ -53,7 +53,7 @@ def test_what_is_published_recorded_and_replayed_is_what_is_in_the_scenes(
         (name, seq) for name in SCENES for seq in range(FRAMES)
     )
     scenes = {name: Scene(parse(scene).setting) for name, scene in SCENES.items()}
-    tally = sum((judge(m.detections, scenes[m.camera].objects(m.seq)) for m in seen), Tally())
+    tally = sum((judge(m.detections, *scenes[m.camera].objects(m.seq)) for m in seen), Tally())
     assert tally.there > 5 * len(seen)
     assert tally.precision >= LEAST_PRECISION, tally
     assert tally.recall >= LEAST_RECALL, tally

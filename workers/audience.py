@@ -1,7 +1,7 @@
 """Who watches a demo: reads what is published of scenes, and holds it against their truth.
 
-What counts is what the scenes' truth counts: objects of which at least a quarter is visible.
-Whatever else is found is wrong, be it a car of which an eighth looks out from behind a bus.
+What counts is what the scenes' truth counts: objects of which at least a quarter is visible. A car
+of which an eighth looks out from behind a bus is ignored: it is not wrong to find it.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class Audience:
         deadline = time.monotonic() + seconds
         while self._seen and time.monotonic() < deadline:
             seen = self._seen.popleft()
-            objects = self._scenes[seen.camera].objects(seen.seq)
-            self.tally += judge(seen.detections, objects)
+            objects, ignored = self._scenes[seen.camera].objects(seen.seq)
+            self.tally += judge(seen.detections, objects, ignored)
 
     def show(self) -> None:
         self._view.update(list(self.rows.values()))

@@ -1,7 +1,7 @@
 """Scenes as files: an H.264 clip, and its truth beside it, a line of JSON for each frame.
 
 {"frame":0,"width":640,"height":384,"objects":[
- {"class_id":2,"label":"car","box":[311.0,120.0,371.0,160.0],"visible":0.83}]}
+ {"class_id":2,"label":"car","box":[311.0,120.0,371.0,160.0],"visible":0.83}],"ignored":[]}
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _KEYFRAMES = 50  # frames from one to the next
 
 
 class Object(msgspec.Struct, frozen=True):
-    """One target in a frame."""
+    """One thing in a frame."""
 
     class_id: int
     label: str
-    box: list[float]  # x1 y1 x2 y2, pixels
-    visible: float  # 0.25 to 1
+    box: list[float]  # x1 y1 x2 y2, pixels, around what is seen of it
+    visible: float  # share, 0 to 1
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -35,7 +35,8 @@ class Line(msgspec.Struct, frozen=True):
     frame: int
     width: int
     height: int
-    objects: list[Object]
+    objects: list[Object]  # to be found
+    ignored: list[Object]  # too little shows of these: found or not, neither is wrong
 
 
 def write_clip(path: Path, setting: Setting, frames: int, *, crf: int = 28) -> Path:
@@ -78,11 +79,12 @@ def read_truth(path: Path) -> list[Line]:
 
 def line_of(index: int, setting: Setting, truth: Truth) -> Line:
     """The truth about a frame as it is written."""
-    objects = [
-        Object(int(class_id), NAMES[class_id], box, round(float(visible), 3))
-        for box, class_id, visible in zip(
-            truth.boxes.tolist(), truth.class_ids, truth.visible, strict=True
-        )
-    ]
+    found: tuple[list[Object], list[Object]] = [], []
+    rows = zip(
+        truth.boxes.tolist(), truth.class_ids, truth.visible, truth.ignored.tolist(), strict=True
+    )
+    for box, class_id, visible, ignored in rows:
+        one = Object(int(class_id), NAMES[class_id], box, round(float(visible), 3))
+        found[ignored].append(one)
     height, width = setting.size
-    return Line(index, width, height, objects)
+    return Line(index, width, height, *found)

@@ -42,8 +42,7 @@ class Item:
 class Seen:
     """What the picture shows of one target.
 
-    `box` (x1 y1 x2 y2) is around all of it that lies in the picture, hidden or not; COCO's are
-    around what is seen.
+    `box` (x1 y1 x2 y2) is around what is seen of it, as COCO's are.
     """
 
     class_id: int
@@ -53,11 +52,12 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
-    """All that is to be found in one frame; rows as in `pipeline.samples.Sample`."""
+    """All that one frame shows of targets; rows as in `pipeline.samples.Sample`."""
 
     boxes: NDArray[np.float32]  # [objects, 4]
     class_ids: NDArray[np.int64]  # [objects]
     visible: NDArray[np.float32]  # [objects]
+    ignored: NDArray[np.bool_]  # [objects]: too little of it shows, it need not be found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -161,13 +161,14 @@ def _seen(item: Item, class_id: int, covered: NDArray[np.bool_]) -> list[Seen]:
     inside, own = window
     sprite = item.drawn.sprite
     mask = sprite.mask[own]
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    shown = mask & ~covered[inside]
+    rows, columns = np.flatnonzero(shown.any(axis=1)), np.flatnonzero(shown.any(axis=0))
     if not len(rows):
         return []
     x, y = inside[1].start, inside[0].start
     box = x + columns[0], y + rows[0], x + columns[-1] + 1, y + rows[-1] + 1
-    shown = np.count_nonzero(mask & ~covered[inside])
-    return [Seen(class_id, tuple(map(int, box)), shown / sprite.area)]
+    share = np.count_nonzero(shown) / sprite.area
+    return [Seen(class_id, tuple(map(int, box)), share)]
 
 
 def _cover(covered: NDArray[np.bool_], drawn: Drawn) -> None:

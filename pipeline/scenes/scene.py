@@ -20,7 +20,9 @@ from pipeline.scenes.sprite import Floats, Pose, draw, draw_shadow
 NAMES = ("person", "bicycle", "car", "motorcycle", "bus", "truck")  # as in COCO
 
 SMALLEST = 12.0  # pixels at a width of 640: the root of a box's area; nothing smaller is drawn
-LEAST_VISIBLE = 0.25  # of what hides more, the truth says nothing
+LEAST_VISIBLE = 0.25  # share; what shows less of itself is ignored
+
+Object = tuple[str, tuple[float, float, float, float]]  # its label; x1, y1, x2, y2
 
 _ROOM = 13.0  # metres before the camera without trees and lamps: nobody hangs a camera behind one
 _NEAREST = {"street": (7.5, 15.0), "avenue": (9.0, 16.0), "square": (5.5, 10.0)}
@@ -58,7 +60,8 @@ class Scene:
     def frame(self, index: int) -> Sample:
         """Picture and truth of frame `index`, 0 or greater."""
         truth = self.truth(index)
-        return Sample(self.picture(index), truth.boxes, truth.class_ids, truth.visible)
+        image = self.picture(index)
+        return Sample(image, truth.boxes, truth.class_ids, truth.visible, truth.ignored)
 
     def picture(self, index: int) -> NDArray[np.uint8]:
         """[height, width, 3], RGB."""
@@ -67,20 +70,26 @@ class Scene:
         return image
 
     def truth(self, index: int) -> Truth:
-        """What there is to be found in frame `index`. Draws no more of it than it must."""
+        """What frame `index` shows. Draws no more of it than it must."""
         seen = observe(self.items(index), self.size)
-        kept = [s for s in seen if s.visible >= LEAST_VISIBLE and _side(s.box) >= self.least]
+        clear = [s.visible >= LEAST_VISIBLE and _side(s.box) >= self.least for s in seen]
         return Truth(
-            boxes=np.array([s.box for s in kept], np.float32).reshape(-1, 4),
-            class_ids=np.array([s.class_id for s in kept], np.int64),
-            visible=np.array([s.visible for s in kept], np.float32),
+            boxes=np.array([s.box for s in seen], np.float32).reshape(-1, 4),
+            class_ids=np.array([s.class_id for s in seen], np.int64),
+            visible=np.array([s.visible for s in seen], np.float32),
+            ignored=~np.array(clear, np.bool_),
         )
 
-    def objects(self, index: int) -> list[tuple[str, tuple[float, float, float, float]]]:
-        """The same truth as a consumer has its detections: label and box of each object."""
+    def objects(self, index: int) -> tuple[list[Object], list[Object]]:
+        """The same as a consumer has its detections: what is to be found, and what is ignored."""
         truth = self.truth(index)
-        labels = [NAMES[class_id] for class_id in truth.class_ids.tolist()]
-        return [(label, (*box,)) for label, box in zip(labels, truth.boxes.tolist(), strict=True)]
+        rows = zip(
+            truth.class_ids.tolist(), truth.boxes.tolist(), truth.ignored.tolist(), strict=True
+        )
+        found: tuple[list[Object], list[Object]] = [], []
+        for class_id, box, ignored in rows:
+            found[ignored].append((NAMES[class_id], (*box,)))
+        return found
 
     def items(self, index: int) -> list[Item]:
         """All that stands in front of the backdrop in frame `index`, the farthest first."""

@@ -16,7 +16,7 @@ import numpy as np
 from pipeline.samples import Sample
 from pipeline.scenes import coding
 from pipeline.scenes.painter import Truth
-from pipeline.scenes.scene import NAMES, Scene
+from pipeline.scenes.scene import LEAST_VISIBLE, NAMES, SMALLEST, Scene
 from pipeline.scenes.setting import ANY, Setting
 
 CODECS = ("jpeg", "h264", "none")
@@ -64,8 +64,8 @@ class Scenes:
         self._held = Setting(seed, place, time, weather, size)
         self._size = size
         self._kept: dict[int, _Kept] = {}
-        held = dataclasses.astuple(self._held)
-        self.identity = f"scenes of {(seed, length, codec, per_scene, *held)}"
+        held = *dataclasses.astuple(self._held), SMALLEST, LEAST_VISIBLE
+        self.identity = f"scenes of {(seed, length, codec, per_scene, *held)}, boxes as seen"
 
     def __len__(self) -> int:
         return self._length
@@ -78,7 +78,13 @@ class Scenes:
         kept = self._kept[index]
         truth = kept.truth
         image = _decoded(kept.coded, self._codec, self._size)
-        return Sample(image, truth.boxes.copy(), truth.class_ids.copy(), truth.visible.copy())
+        return Sample(
+            image,
+            truth.boxes.copy(),
+            truth.class_ids.copy(),
+            truth.visible.copy(),
+            truth.ignored.copy(),
+        )
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[index] for index in range(self._length))

@@ -26,6 +26,11 @@ class Truth(NamedTuple):
     boxes: Tensor  # float32 [n, 4]: x1, y1, x2, y2, input pixels
     labels: Tensor  # int64 [n]
     pictures: Tensor  # int64 [n]: which of the batch
+    ignored: Tensor  # bool [n]: need not be found, and no anchor answers for it
+
+    def of(self, rows: Tensor) -> Truth:
+        """Some of them; rows: bool [n]."""
+        return Truth(*(column[rows] for column in self))
 
 
 class Anchors(NamedTuple):
@@ -53,7 +58,10 @@ def assign(  # noqa: PLR0913 — the paper's three numbers, by keyword only
     alpha: float = 1.0,
     beta: float = 6.0,
 ) -> Assignment:
-    """scores [B, A, C] (0…1) and boxes [B, A, 4] (pixels), float32, as predicted → who is who."""
+    """scores [B, A, C] (0…1) and boxes [B, A, 4] (pixels), float32, as predicted → who is who.
+
+    Of a truth without ignored objects.
+    """
     batch, count, _ = scores.shape
     if not len(truth.boxes):
         nobody = torch.full((batch, count), -1, device=scores.device)
@@ -66,6 +74,12 @@ def assign(  # noqa: PLR0913 — the paper's three numbers, by keyword only
     objects = _settle(overlap, wanted, truth.pictures, batch)
     taken = objects[truth.pictures] == torch.arange(len(truth.boxes), device=scores.device)[:, None]
     return Assignment(objects, _targets(alignment * taken, overlap * taken, objects, truth))
+
+
+def inside_of_any(anchors: Anchors, truth: Truth, batch: int) -> Tensor:
+    """bool [B, A]: whose centre lies in an object, whichever."""
+    count = torch.zeros(batch, len(anchors.points), device=anchors.points.device)
+    return count.index_add(0, truth.pictures, _inside(anchors, truth.boxes).float()) > 0
 
 
 def _inside(anchors: Anchors, boxes: Tensor) -> Tensor:

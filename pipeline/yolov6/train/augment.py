@@ -51,7 +51,7 @@ def whole(sample: Sample, size: tuple[int, int]) -> Sample:
     image = np.full((*size, 3), GREY, np.uint8)
     image[box.region] = _resized(sample.image, (0, 0, width, height), box.resized)
     boxes = box.to_network(sample.boxes.astype(np.float32))
-    return Sample(image, boxes, sample.class_ids, sample.visible)
+    return Sample(image, boxes, sample.class_ids, sample.visible, sample.is_ignored)
 
 
 def augment(
@@ -74,12 +74,11 @@ def augment(
             _draw(image, sample, *_corner(sample, size, gain, middle, i))
             for i, sample in enumerate(samples)
         ]
-    boxes = np.concatenate([boxes for boxes, _ in parts])
-    labels = np.concatenate([labels for _, labels in parts])
+    boxes, labels, ignored = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     if random.uniform() < augmentation.flip:
         image = image[:, ::-1]
         boxes = boxes[:, [2, 1, 0, 3]] * _array(-1, 1, -1, 1) + _array(size[1], 0, size[1], 0)
-    return Sample(recoloured(image, augmentation, random), boxes, labels)
+    return Sample(recoloured(image, augmentation, random), boxes, labels, ignored=ignored)
 
 
 def recoloured(
@@ -142,8 +141,11 @@ def _corner(
 
 def _draw(
     image: NDArray[np.uint8], sample: Sample, place: Place, window: Window | None
-) -> tuple[Boxes, NDArray[np.int64]]:
-    """Draws the sample into `image`, inside of the window; what is left of its boxes and labels."""
+) -> tuple[Boxes, NDArray[np.int64], NDArray[np.bool_]]:
+    """Draws the sample into `image`, inside of the window.
+
+    Boxes, labels and who is ignored, of what is left.
+    """
     height, width = sample.image.shape[:2]
     limits = window or (0.0, 0.0, float(image.shape[1]), float(image.shape[0]))
     x1, y1, x2, y2 = (
@@ -153,7 +155,7 @@ def _draw(
         min(round(place.top + place.gain * height), round(limits[3]), image.shape[0]),
     )
     if x2 <= x1 or y2 <= y1:
-        return np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
+        return np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.bool_)
     source = (
         max(0.0, (x1 - place.left) / place.gain),
         max(0.0, (y1 - place.top) / place.gain),
@@ -166,7 +168,7 @@ def _draw(
     sides, before = cut[:, 2:] - cut[:, :2], boxes[:, 2:] - boxes[:, :2]
     kept = (sides >= _LEAST_SIDE).all(1)
     kept &= sides.prod(1) > _LEAST_SHARE * before.prod(1)
-    return cut[kept], sample.class_ids[kept]
+    return cut[kept], sample.class_ids[kept], sample.is_ignored[kept]
 
 
 def _resized(image: NDArray[np.uint8], box: Window, size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -71,4 +71,5 @@ def _picture(sample: Sample, found: Selection, size: tuple[int, int]) -> Picture
         letterbox.to_camera(found.xyxy.cpu().numpy()),
         found.confidence.cpu().numpy(),
         found.class_id.cpu().numpy(),
+        sample.is_ignored,
     )

@@ -21,12 +21,13 @@ _SHUFFLE, _AUGMENT = 0, 1  # what a random generator is for
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """Inputs, and the n objects in all of them."""
+    """Inputs, and the n objects in all of them, the ignored ones among them."""
 
     images: NDArray[np.uint8]  # [B, H, W, 3], RGB
     boxes: NDArray[np.float32]  # [n, 4], input pixels
     class_ids: NDArray[np.int64]  # [n]
     pictures: NDArray[np.int64]  # [n]: which of the batch
+    ignored: NDArray[np.bool_]  # [n]
 
 
 class Batches:
@@ -63,6 +64,7 @@ def collate(samples: list[Sample]) -> Batch:
         np.concatenate([sample.boxes for sample in samples]),
         np.concatenate([sample.class_ids for sample in samples]),
         np.repeat(np.arange(len(samples)), counts),
+        np.concatenate([sample.is_ignored for sample in samples]),
     )
 
 

@@ -201,7 +201,7 @@ class Training:
 
     def _send(self, batch: Batch) -> tuple[Tensor, Truth]:
         images = torch.from_numpy(batch.images).to(self.device).permute(0, 3, 1, 2)
-        columns = (batch.boxes, batch.class_ids, batch.pictures)
+        columns = (batch.boxes, batch.class_ids, batch.pictures, batch.ignored)
         truth = Truth(*(torch.from_numpy(column).to(self.device) for column in columns))
         return images.float() / 255, truth
 

@@ -6,7 +6,8 @@
     distribution  cross entropy with the two bins beside the distance, weighted by q; only where
                   distances are distributions (2006.04388, eq. 6)
 
-q is the score that the assigner asks for. Each sum is divided by the sum of q over the batch.
+q is the score that the assigner asks for. Background inside of an ignored object costs nothing.
+Each sum is divided by the sum of q over the batch.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from pipeline.yolov6.head import decode
-from pipeline.yolov6.train.assigner import Anchors, Assignment, Truth, assign
+from pipeline.yolov6.train.assigner import Anchors, Assignment, Truth, assign, inside_of_any
 from pipeline.yolov6.train.boxes import giou
 
 WEIGHTS = {"class": 1.0, "box": 2.5, "distribution": 0.5}
@@ -47,9 +48,11 @@ def loss(rows: Sequence[Tensor], points: Tensor, strides: Tensor, truth: Truth) 
     bins = distances.shape[-1] // 4
     boxes = decode(distances, points, strides, bins)
     anchors = Anchors(points * strides, strides)
+    silent = inside_of_any(anchors, truth.of(truth.ignored), len(logits))
+    truth = truth.of(~truth.ignored)
     given = assign(logits.detach().sigmoid(), boxes.detach(), anchors, truth)
     total = given.scores.sum().clamp(min=1.0)
-    classes = varifocal(logits, given, truth.labels) / total
+    classes = varifocal(logits, given, truth.labels, silent) / total
     picture, anchor = (given.objects >= 0).nonzero(as_tuple=True)
     wanted = truth.boxes[given.objects[picture, anchor]]  # [P, 4]
     weights = given.scores[picture, anchor]
@@ -66,8 +69,8 @@ def loss(rows: Sequence[Tensor], points: Tensor, strides: Tensor, truth: Truth) 
     )
 
 
-def varifocal(logits: Tensor, given: Assignment, labels: Tensor) -> Tensor:
-    """logits [B, A, C] → the sum over all of them."""
+def varifocal(logits: Tensor, given: Assignment, labels: Tensor, silent: Tensor) -> Tensor:
+    """logits [B, A, C] → the sum over all but the background among silent [B, A]."""
     wanted = torch.zeros_like(logits)
     picture, anchor = (given.objects >= 0).nonzero(as_tuple=True)
     label = labels[given.objects[picture, anchor]]
@@ -75,6 +78,7 @@ def varifocal(logits: Tensor, given: Assignment, labels: Tensor) -> Tensor:
     background = torch.ones_like(logits, dtype=torch.bool)
     background[picture, anchor, label] = False
     weights = (_ALPHA * logits.sigmoid().pow(_GAMMA)).where(background, wanted)
+    weights = weights.masked_fill((silent & (given.objects < 0))[..., None], 0.0)
     costs = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
     return (weights * costs).sum()
 

@@ -3,8 +3,9 @@
 A detection, best first, takes the free object of its class that it overlaps most, if by the
 threshold at least. Precision is made to fall with recall and read at 0, 0.01 … 1; the mean over
 these is the average precision, and over the classes that have objects the mAP. Where only some
-objects count (small ones, hidden ones), the others are neither missed nor wrongly found. A
-detection of none counts against, unless groups are by size and its own size is another's.
+objects count (small ones, hidden ones, never the ignored ones), the others are neither missed nor
+wrongly found. A detection of none counts against, unless groups are by size and its own size is
+another's.
 """
 
 from __future__ import annotations
@@ -36,6 +37,11 @@ class Picture:
     found: Floats  # [m, 4], in falling confidence
     confidence: Floats  # [m]
     found_ids: NDArray[np.integer]  # [m]
+    ignored: Bools | None = None  # [n]: need not be found; None: all must be
+
+    @property
+    def counts(self) -> Bools:
+        return np.ones(len(self.boxes), bool) if self.ignored is None else ~self.ignored
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +67,7 @@ def score(pictures: Sequence[Picture]) -> dict[str, Score]:
 
     Sizes are COCO's: 32 and 96 pixels squared. Partly hidden is from 15 %, mostly from 50 % on.
     """
-    everything = [np.ones(len(picture.boxes), bool) for picture in pictures]
+    everything = [picture.counts for picture in pictures]
     groups = {"all": Group(everything)} | _sizes(pictures) | _occlusions(pictures)
     return {name: _score(pictures, group) for name, group in groups.items()}
 
@@ -90,7 +96,7 @@ def _score(pictures: Sequence[Picture], group: Group) -> Score:
     precisions, recalled, objects = [], 0.0, 0
     for label in _labels(pictures):
         rows = [
-            _match(picture, label, counts, group.areas)
+            _match(picture, label, counts & picture.counts, group.areas)
             for picture, counts in zip(pictures, group.counts, strict=True)
             if label in picture.class_ids or label in picture.found_ids
         ]

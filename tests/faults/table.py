@@ -23,8 +23,8 @@ CAMERAS: list[tuple[str, ...]] = []  # rows of the table of cameras
 REMARKS: list[str] = []
 HOSTILE: list[str] = []  # what came of input that was tampered with
 DEED_HEAD = (
-    "fault", "noticed s", "recovery s", "published", "dropped", "others", "growth", "unaccounted",
-    "remark",
+    "fault", "noticed s", "recovery s", "published", "dropped", "others",
+    "more descriptors, threads, MB", "unaccounted", "remark",
 )  # fmt: skip
 MOST_DESCRIPTORS, MOST_THREADS = 6, 3  # more, once all is well again: a leak
 DEEDS: list[tuple[str, ...]] = []  # rows of the table of files, processes, limits and clocks
@@ -86,7 +86,7 @@ def add_deed(
 ) -> None:
     """A row of what is done to files, processes, limits and clocks; `seconds`: noticed, recovery.
 
-    `growth`: of descriptors, threads and megabytes. Fails where something is not 0 that must be.
+    `growth`: more descriptors, threads and megabytes. Fails where something is not 0 that must be.
     """
     noticed, recovery = (_seconds(one) for one in seconds)
     DEEDS.append(
@@ -103,7 +103,7 @@ def add_deed(
 
 
 def _grown(growth: Mapping[str, int] | None) -> str:
-    return ", ".join(f"{n:+} {what}" for what, n in growth.items()) if growth else "-"
+    return ", ".join(f"{n:+}" for n in growth.values()) if growth else "-"
 
 
 def _seconds(value: float | None) -> str:

@@ -17,7 +17,7 @@ SCENES = {
     "noon": f"synthetic://street?seed=201&time=day&weather=clear&frames={FRAMES}",
     "dark": f"synthetic://avenue?seed=202&time=night&weather=rain&frames={FRAMES}",
 }
-CONFIDENCE = 0.45  # as in the demo
+CONFIDENCE = 0.5  # as in the demo
 LEAST_PRECISION = 0.87
 LEAST_RECALL = 0.77
 

@@ -157,8 +157,8 @@ def _lite(width: float) -> Variant:
 _PAN: dict[str, Any] = {"neck": "RepPAN", "pooling": "SPPF"}  # of releases 0.1 and 0.2
 
 # Depth and width.
-_P, _N, _T, _S, _M, _L = (
-    *((0.33, 0.125), (0.33, 0.25), (0.33, 0.375), (0.33, 0.50)),
+_N, _T, _S, _M, _L = (
+    *((0.33, 0.25), (0.33, 0.375), (0.33, 0.50)),
     *((0.60, 0.75), (1.0, 1.0)),
 )
 
@@ -209,5 +209,6 @@ VARIANTS: dict[str, Variant] = {
     "0.1.0-n": _rep(*_N, head="ObjectnessHead", **_PAN),
     "0.1.0-t": _rep(0.25, 0.50, head="ObjectnessHead", **_PAN),
     "0.1.0-s": _rep(*_S, head="ObjectnessHead", **_PAN),
-    "vedette-p": _rep(*_P),  # ours: half as wide as 0.4.x-n
+    # Ours: as wide as n at strides 2 and 4, where small things are, and narrower from 8 on.
+    "vedette-p": replace(_rep(*_N), channels=(16, 32, 48, 64, 112), neck_channels=(48, 32, 48, 64)),
 }

@@ -3,9 +3,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from tests import media, runs
 
 
+@pytest.mark.slow
 def test_the_bench_measures_the_parts_and_the_pipeline(tmp_path: Path) -> None:
     clip = tmp_path / "clip.mp4"
     media.encode(clip, frames=50)

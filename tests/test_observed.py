@@ -102,6 +102,7 @@ def test_the_page_counts_what_redis_has_and_loses_nothing(
     assert any(of(page, "vedette_ready") == 1 for page in pages)
 
 
+@pytest.mark.slow
 def test_a_collector_gets_every_figure_and_traces_that_consumers_can_find(
     tmp_path: Path, clip: Path, ours: Path, redis_server: RedisServer
 ) -> None:

@@ -366,6 +366,7 @@ def test_a_decoder_that_dies_at_the_same_frame_again_and_again_ends_its_camera_a
     assert "sick: its decoder died again and again at frame" in run.said
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_where_it_was(
     tmp_path: Path, clip: Path, lite_s: Path, kept_redis_server: RedisServer
 ) -> None:

@@ -329,7 +329,7 @@ def test_a_step_moves_every_kind_of_weight_as_its_formula_says(by: str) -> None:
 # The loop ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("optimiser", "rate"), [("sgd", 0.1), ("muon", 0.03)])
+@pytest.mark.parametrize(("optimiser", "rate"), [("sgd", 0.05), ("muon", 0.03)])
 def test_it_learns_what_it_is_shown(optimiser: str, rate: float) -> None:
     recipe = replace(TINY, epochs=140, batch=8, augment="none", learning_rate=rate)
     recipe = replace(recipe, input_size=(64, 96), optimiser=optimiser)
@@ -340,7 +340,9 @@ def test_it_learns_what_it_is_shown(optimiser: str, rate: float) -> None:
         last = training.run_epoch()
 
     assert last.classes + last.boxes < 0.3 * (first.classes + first.boxes)
-    assert evaluate(training.folded(), Blocks(), (64, 96))["all"].map50 > 0.7
+    found = evaluate(training.folded(), Blocks(), (64, 96))["all"]
+    assert found.recall50 == 1
+    assert found.map50 > 0.5  # 0.5 to 1 by seed and rate: twelve objects
 
 
 class Unseen(Blocks):

@@ -220,6 +220,7 @@ def test_every_frame_is_there_once_whatever_happens_to_redis(
         stage.report(recovery, remark or "")
 
 
+@pytest.mark.slow
 def test_a_redis_that_comes_late_gets_everything(make_stage: Make) -> None:
     with make_stage("R01 down at start, up after 6 s") as stage:
         stage.server.kill()

@@ -23,7 +23,7 @@ _ANSWERS = (  # what only somebody who is there can cause
     UnicodeError,
 )
 _REFUSALS = (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError)  # RTSP's as well
-_OURS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # what this machine has no more of
+_OURS = (errno.EMFILE, errno.ENFILE)  # no descriptor left; no memory is what a forged file causes
 _SAME = 0.001  # two rates that differ by less are the same one, measured twice
 
 
@@ -41,7 +41,7 @@ def open_container(admission: Admission, max_pixels: int) -> InputContainer:
             options=limits | admission.options,
             timeout=(OPEN_SECONDS, READ_SECONDS) if admission.network else None,
         )
-        other = None if destination is None else destination.other()
+        other = None if destination is None else _other_host(destination, container)
     except (av.error.FFmpegError, UnicodeError, OSError) as error:
         raise _open_failure(admission, error, time.monotonic() - began) from None
     if other is not None:
@@ -49,6 +49,14 @@ def open_container(admission: Admission, max_pixels: int) -> InputContainer:
         where = f"sends its readers to another host, {other}"
         raise SourceRefused(f"{admission.shown} {where}; only the one in its URL is read")
     return container
+
+
+def _other_host(destination: Destination, container: InputContainer) -> str | None:
+    try:
+        return destination.other()
+    except OSError:
+        container.close()
+        raise
 
 
 def interval_of(stream: VideoStream) -> float:

@@ -79,12 +79,15 @@ def read_truth(path: Path) -> list[Line]:
 
 def line_of(index: int, setting: Setting, truth: Truth) -> Line:
     """The truth about a frame as it is written."""
-    found: tuple[list[Object], list[Object]] = [], []
-    rows = zip(
-        truth.boxes.tolist(), truth.class_ids, truth.visible, truth.ignored.tolist(), strict=True
-    )
-    for box, class_id, visible, ignored in rows:
-        one = Object(int(class_id), NAMES[class_id], box, round(float(visible), 3))
-        found[ignored].append(one)
+    found, ignored = _objects(truth.of(~truth.ignored)), _objects(truth.of(truth.ignored))
     height, width = setting.size
-    return Line(index, width, height, *found)
+    return Line(index, width, height, found, ignored)
+
+
+def _objects(truth: Truth) -> list[Object]:
+    return [
+        Object(int(class_id), NAMES[class_id], box, round(float(visible), 3))
+        for box, class_id, visible in zip(
+            truth.boxes.tolist(), truth.class_ids, truth.visible, strict=True
+        )
+    ]

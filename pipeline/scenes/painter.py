@@ -59,6 +59,10 @@ class Truth:
     visible: NDArray[np.float32]  # [objects]
     ignored: NDArray[np.bool_]  # [objects]: too little of it shows, it need not be found
 
+    def of(self, rows: NDArray[np.bool_]) -> Truth:
+        """Some of them; `rows`: bool [objects]."""
+        return Truth(self.boxes[rows], self.class_ids[rows], self.visible[rows], self.ignored[rows])
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Floor:

@@ -22,7 +22,7 @@ NAMES = ("person", "bicycle", "car", "motorcycle", "bus", "truck")  # as in COCO
 SMALLEST = 12.0  # pixels at a width of 640: the root of a box's area; nothing smaller is drawn
 LEAST_VISIBLE = 0.25  # share; what shows less of itself is ignored
 
-Object = tuple[str, tuple[float, float, float, float]]  # its label; x1, y1, x2, y2
+Labelled = tuple[str, tuple[float, float, float, float]]  # a label; x1, y1, x2, y2
 
 _ROOM = 13.0  # metres before the camera without trees and lamps: nobody hangs a camera behind one
 _NEAREST = {"street": (7.5, 15.0), "avenue": (9.0, 16.0), "square": (5.5, 10.0)}
@@ -80,16 +80,10 @@ class Scene:
             ignored=~np.array(clear, np.bool_),
         )
 
-    def objects(self, index: int) -> tuple[list[Object], list[Object]]:
+    def objects(self, index: int) -> tuple[list[Labelled], list[Labelled]]:
         """The same as a consumer has its detections: what is to be found, and what is ignored."""
         truth = self.truth(index)
-        rows = zip(
-            truth.class_ids.tolist(), truth.boxes.tolist(), truth.ignored.tolist(), strict=True
-        )
-        found: tuple[list[Object], list[Object]] = [], []
-        for class_id, box, ignored in rows:
-            found[ignored].append((NAMES[class_id], (*box,)))
-        return found
+        return _labelled(truth.of(~truth.ignored)), _labelled(truth.of(truth.ignored))
 
     def items(self, index: int) -> list[Item]:
         """All that stands in front of the backdrop in frame `index`, the farthest first."""
@@ -191,6 +185,11 @@ class Scene:
         bulbs = model.headlights if self.light.lamps else ()
         glows = tuple(self._glow(bulb, pose, 0.9, light.LAMP) for bulb in bulbs)
         return Item(depth, Drawn(sprite, shadow, (0, 0)), None, glows)
+
+
+def _labelled(truth: Truth) -> list[Labelled]:
+    labels = [NAMES[class_id] for class_id in truth.class_ids.tolist()]
+    return [(label, (*box,)) for label, box in zip(labels, truth.boxes.tolist(), strict=True)]
 
 
 def _pick(

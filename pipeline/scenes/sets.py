@@ -65,7 +65,7 @@ class Scenes:
         self._size = size
         self._kept: dict[int, _Kept] = {}
         held = *dataclasses.astuple(self._held), SMALLEST, LEAST_VISIBLE
-        self.identity = f"scenes of {(seed, length, codec, per_scene, *held)}, boxes as seen"
+        self.identity = f"scenes of {(seed, length, codec, per_scene, *held)}"
 
     def __len__(self) -> int:
         return self._length

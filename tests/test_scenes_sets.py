@@ -35,6 +35,7 @@ def test_a_set_gives_the_same_samples_in_whatever_order(codec: str) -> None:
     assert there == back[::-1]
     assert [bytes_of(first[index]) for index in range(6)] == there
     assert len({sample[0] for sample in there}) == 6
+    assert any(first[index].is_ignored.any() for index in range(6))
 
 
 def test_a_set_is_what_trainers_take() -> None:

@@ -92,20 +92,20 @@ def test_boxes_stay_around_what_they_hold_in_a_mosaic(size: tuple[int, int]) -> 
 
 
 def test_who_is_ignored_stays_ignored() -> None:
-    def doubled(number: int) -> Sample:
-        """Its rectangle, and once more as one that is ignored."""
+    def tripled(number: int) -> Sample:
+        """Its rectangle, and twice more as one that is ignored."""
         sample = Rectangles()[number]
-        boxes, labels = np.repeat(sample.boxes, 2, 0), np.repeat(sample.class_ids, 2)
-        return Sample(sample.image, boxes, labels, ignored=np.array([False, True]))
+        boxes, labels = np.repeat(sample.boxes, 3, 0), np.repeat(sample.class_ids, 3)
+        return Sample(sample.image, boxes, labels, ignored=np.array([False, True, True]))
 
     for seed in range(20):
         random = np.random.default_rng(seed)
         numbers = [seed] if seed % 2 else [seed, seed + 1, seed + 2, seed + 3]
-        sample = augment([doubled(n) for n in numbers], (96, 160), UNCOLOURED, random)
+        sample = augment([tripled(n) for n in numbers], (96, 160), UNCOLOURED, random)
         ignored = sample.is_ignored
         assert check(sample)
-        assert sample.boxes[ignored].tolist() == sample.boxes[~ignored].tolist()
-    assert whole(doubled(3), (96, 160)).is_ignored.tolist() == [False, True]
+        assert sample.boxes[ignored].tolist() == sample.boxes[~ignored].repeat(2, 0).tolist()
+    assert whole(tripled(3), (96, 160)).is_ignored.tolist() == [False, True, True]
 
 
 def test_what_is_cut_to_a_sliver_is_left_out() -> None:

@@ -378,6 +378,14 @@ def test_nothing_is_learned_of_what_is_ignored() -> None:
     assert nothing.boxes == 0
 
 
+def test_what_is_ignored_is_not_evaluated() -> None:
+    network = folded(build("vedette-p", 2, plain=False, seed=0), "vedette-p")
+
+    scores = evaluate(network, Unseen(), (64, 96))
+
+    assert scores["all"].objects == len(Blocks())
+
+
 @pytest.mark.parametrize("optimiser", ["sgd", "muon"])
 @pytest.mark.parametrize("name", ["0.1.0-n", "0.4.x-lite_s", "0.4.x-n_base", "0.4.x-s_mbla"])
 def test_other_members_of_the_family_can_be_trained(name: str, optimiser: str) -> None:

@@ -146,12 +146,15 @@ def test_who_is_ignored_is_neither_missed_nor_wrongly_found() -> None:
         picture = random_picture(random)
         pictures.append(replace(picture, ignored=random.uniform(size=len(picture.boxes)) < 0.3))
 
-    scores = score(pictures)["all"]
+    scores = score(pictures)
 
     stats = official(pictures)
-    assert scores.map50_95 == pytest.approx(stats[0], abs=1e-9)
-    assert scores.map50 == pytest.approx(stats[1], abs=1e-9)
-    assert scores.objects == sum(int(picture.counts.sum()) for picture in pictures)
+    assert scores["all"].map50 == pytest.approx(stats[1], abs=1e-9)
+    for name, expected in zip(
+        ("all", "small", "medium", "large"), (stats[0], *stats[3:6]), strict=True
+    ):
+        assert scores[name].map50_95 == pytest.approx(expected, abs=1e-9)
+    assert scores["all"].objects == sum(int(picture.counts.sum()) for picture in pictures)
 
 
 def test_groups_by_occlusion_are_absent_where_it_is_unknown() -> None:

@@ -79,7 +79,6 @@ def test_a_run_that_is_killed_whole_with_its_server_is_completed_by_the_next(
         runs.eventually(address.exists, within=30)
         url = json.loads(address.read_text())["redis"]
         runs.eventually(lambda: runs.length(url, "yard") > 20, within=30)
-        time.sleep(1)  # the append-only file is synced every second
         everybody = [*runs.workers_of(deed.run).values(), deed.run.process.pid]
         deed.strike()
         for process in everybody:

@@ -40,7 +40,11 @@ ONLY_IN = {
         "pipeline/runner.py",
         "config/kinds.py",  # the words that the file may say
     },
-    r"BatchNorm": {"pipeline/yolov6/branches.py", "pipeline/yolov6/fold.py"},
+    r"BatchNorm": {
+        "pipeline/yolov6/branches.py",
+        "pipeline/yolov6/fold.py",
+        "pipeline/yolov6/train/unfold.py",
+    },
     r"os\.environ|getenv": {
         "config/load.py",  # ${env:NAME}
         "workers/rundir.py",  # XDG_RUNTIME_DIR

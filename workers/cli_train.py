@@ -82,7 +82,8 @@ def train(  # noqa: PLR0913 — the options of a command
     half
         Store the weights in float16.
     start
-        Begin with what the training in this folder has learned, of the same variant and classes.
+        Begin with what the training in this folder has learned, of the same variant and classes;
+        or with a weights file of the same variant.
     resume
         Go on from the last checkpoint in the output folder.
     """

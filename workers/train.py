@@ -61,14 +61,13 @@ class Options:
     workers: int = 0  # processes that load pictures
     evaluate_every: int = 1  # epochs
     half: bool = False  # float16 in the weights file
-    start: Path | None = None  # the folder of a training to begin with
+    start: Path | None = None  # the folder of a training, or a weights file, to begin with
     resume: bool = False
 
 
 def train(recipe: Recipe, options: Options) -> int:
     """The exit code, 0. Raises ConfigError for what lets nothing start, VedetteError later."""
     from pipeline.runner import plan
-    from pipeline.yolov6.train import checkpoint
     from pipeline.yolov6.train.loop import Training
 
     device = plan(device=options.device, precision=recipe.precision, max_batch=recipe.batch).device
@@ -76,10 +75,10 @@ def train(recipe: Recipe, options: Options) -> int:
     training = Training(recipe, pictures, device=device, workers=options.workers)
     with _hold(options), open_progress(bar=True) as progress:
         history = _resume(training, options)
-        if options.start is not None and not history:
-            training.begin_from(checkpoint.load(options.start / CHECKPOINT))
         for scenes in (pictures, validation):
             draw(scenes, lambda done, of: progress.update(done, of, f"{done:,} of {of:,} drawn"))
+        if options.start is not None and not history:
+            _begin(training, options.start, pictures)
         report = _Report(training, options, history, progress)
         report.begin(pictures, validation)
         try:
@@ -223,6 +222,15 @@ def _check_output(options: Options) -> None:
         )
     if options.resume and not file.exists():
         raise ConfigError(f"--resume: {file} is not there to go on from")
+
+
+def _begin(training: Training, start: Path, pictures: Pictures) -> None:
+    from pipeline.yolov6.train import checkpoint
+
+    if start.is_dir():
+        training.begin_from(checkpoint.load(start / CHECKPOINT))
+    else:
+        training.begin_folded(start, pictures)
 
 
 def _resume(training: Training, options: Options) -> list[dict[str, Any]]:

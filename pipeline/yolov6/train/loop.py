@@ -8,15 +8,19 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline.errors import ConfigError, VedetteError
 from pipeline.samples import Pictures
+from pipeline.yolov6 import load
 from pipeline.yolov6.network import YOLOv6
 from pipeline.yolov6.train.assigner import Truth
+from pipeline.yolov6.train.augment import whole
 from pipeline.yolov6.train.build import build, folded
 from pipeline.yolov6.train.checkpoint import Progress
 from pipeline.yolov6.train.ema import Average
@@ -25,9 +29,13 @@ from pipeline.yolov6.train.losses import Losses, loss
 from pipeline.yolov6.train.optimiser import build_optimiser
 from pipeline.yolov6.train.recipe import Recipe
 from pipeline.yolov6.train.schedule import Schedule
+from pipeline.yolov6.train.unfold import unfold
+from pipeline.yolov6.weights import inspect
 
+_CLASS_LAYERS = "detect.cls_preds."  # by the names of the state dict
 _FEWEST = 2  # values that BatchNorm can normalise
 _LARGEST_GRADIENT = 10.0  # norm of all together
+_LOOKED_AT = 32  # pictures, to learn what values folded weights give
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +142,8 @@ class Training:
 
         Raises ConfigError if that is another network, or sees other classes.
         """
-        for field in ("variant", "plain"):
-            ours, theirs = getattr(self.recipe, field), progress.recipe.get(field)
-            if ours != theirs:
-                raise ConfigError(f"--start: found {field} {theirs}, must be {ours} as here")
+        self._check_start("variant", progress.recipe.get("variant"))
+        self._check_start("plain", progress.recipe.get("plain"))
         if tuple(progress.names) != self._names:
             raise ConfigError("--start: the training there is of other classes")
         try:
@@ -146,6 +152,27 @@ class Training:
         except RuntimeError as error:
             reason = str(error).partition("\n")[0][:120]
             raise ConfigError(f"--start: the checkpoint is not of its network: {reason}") from None
+
+    def begin_folded(self, path: Path, pictures: Pictures) -> None:
+        """Begins with a weights file; where it has other classes, what tells them begins anew.
+
+        Raises ConfigError if it is of another variant, WeightsError if it is no weights file.
+        """
+        info = inspect(path)
+        self._check_start("variant", info.variant)
+        state = load(path).to(self.device).state_dict()
+        if info.classes != self._names:
+            state = {key: t for key, t in state.items() if not key.startswith(_CLASS_LAYERS)}
+        numbers = range(0, len(pictures), max(1, len(pictures) // _LOOKED_AT))
+        whole_ones = [whole(pictures[i], self.recipe.input_size).image for i in numbers]
+        images = torch.from_numpy(np.stack(whole_ones[:_LOOKED_AT])).to(self.device)
+        unfold(self._network, state, images.permute(0, 3, 1, 2).float() / 255)
+        self._average.network.load_state_dict(self._network.state_dict())
+
+    def _check_start(self, field: str, theirs: object) -> None:
+        ours = getattr(self.recipe, field)
+        if ours != theirs:
+            raise ConfigError(f"--start: found {field} {theirs}, must be {ours} as here")
 
     def resume(self, progress: Progress) -> None:
         """Goes on from there.

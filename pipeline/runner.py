@@ -28,6 +28,7 @@ from pipeline.messages import Detections
 from pipeline.yolov6 import load
 from pipeline.yolov6.network import YOLOv6
 from pipeline.yolov6.nms import select
+from pipeline.yolov6.prepack import prepack
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _CPU_BATCH = 4  # frames: larger batches of one thread gain nothing and make everybody wait
@@ -131,6 +132,8 @@ class Runner:
         network.take_bytes()  # the runner owns it from here on
         network = network.to(plan.device, self._dtype)
         self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if plan.device.type == "cpu":
+            prepack(self._network, _noise(plan.batch, input_size).to(self._dtype))
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._free: queue.SimpleQueue[Staging] = queue.SimpleQueue()
         shape = (plan.batch, *input_size, 3)
@@ -263,6 +266,13 @@ class Runner:
             Found(xyxy.cpu().numpy(), best.cpu().numpy(), class_id.to("cpu", torch.int16).numpy())
             for xyxy, best, class_id in kept
         ]
+
+
+def _noise(batch: int, input_size: tuple[int, int]) -> Tensor:
+    """Pictures of nothing, 0 … 255, always the same: float32 [batch, 3, H, W], channels last."""
+    random = torch.Generator().manual_seed(0)
+    noise = torch.rand((batch, 3, *input_size), generator=random) * 255
+    return noise.contiguous(memory_format=torch.channels_last)
 
 
 def open_runner(

@@ -1,0 +1,99 @@
+"""The fused network as a CPU runs it fastest: what never changes is done once.
+
+oneDNN computes with kernels in an order of its own and brings them into it at every call; here
+that is done beforehand. And an activation becomes part of its convolution, which applies it to
+what is in the registers, instead of a second way through memory. Both are what TorchInductor does
+to a frozen graph, with the same operators, without a compiler (torch/_inductor/mkldnn_ir.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from pipeline.yolov6.network import YOLOv6
+
+_FUSED: dict[Callable[..., Tensor], str] = {
+    F.relu: "relu",
+    F.silu: "swish",
+    F.hardswish: "hardswish",
+}
+_CLOSE = 0.02  # of scores; in bfloat16 a sum in another order is one of 256 steps off
+
+
+class Packed(nn.Module):
+    """A convolution with its activation, of inputs of about `shape` [B, C, H, W] (any will do)."""
+
+    def __init__(self, conv: nn.Conv2d, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        activation = getattr(conv, "activation", None)
+        name = _FUSED.get(getattr(activation, "func", activation)) if activation else "none"
+        self.activation = None if name else activation
+        self.bias = conv.bias
+        place = conv.padding, conv.stride, conv.dilation, conv.groups
+        self._weight = _reorder(conv.weight.to_mkldnn(), *place, list(shape))
+        self._rest: tuple[Any, ...] = (*place, name or "none", [], "")
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = _convolution(x, self._weight, self.bias, *self._rest)
+        return self.activation(y) if self.activation else y
+
+
+def _reorder(weight: Tensor, *rest: Any) -> Tensor:
+    packed: Tensor = torch._C._nn.mkldnn_reorder_conv2d_weight(weight, *rest)
+    return packed
+
+
+def _convolution(x: Tensor, *rest: Any) -> Tensor:
+    y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, *rest)
+    return y
+
+
+@torch.no_grad()
+def prepack(network: YOLOv6, images: Tensor) -> bool:
+    """Packs all convolutions of `network` in place; `images` as it will get, [B, 3, H, W].
+
+    Whether that could be done: if this torch or this processor cannot, or comes to other results,
+    the network is as it was. Some of torch's operators for it are not public, so this is tried
+    and not assumed.
+    """
+    before = [
+        (parent, name, child)
+        for parent in network.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, nn.Conv2d)
+    ]
+    shapes, wanted = _shapes(network, images)
+    try:
+        for parent, name, conv in before:
+            setattr(parent, name, Packed(conv, shapes[conv]))
+        _, found = network(images)
+    except (AttributeError, RuntimeError):
+        found = torch.full_like(wanted, torch.inf)
+    if torch.allclose(found, wanted, rtol=0, atol=_CLOSE):
+        return True
+    for parent, name, conv in before:
+        setattr(parent, name, conv)
+    return False
+
+
+def _shapes(network: YOLOv6, images: Tensor) -> tuple[dict[nn.Module, tuple[int, ...]], Tensor]:
+    """What each convolution gets, and the scores that come out."""
+    shapes: dict[nn.Module, tuple[int, ...]] = {}
+
+    def see(module: nn.Module, inputs: tuple[Tensor]) -> None:
+        shapes[module] = tuple(inputs[0].shape)
+
+    hooks = [
+        module.register_forward_pre_hook(see)
+        for module in network.modules()
+        if isinstance(module, nn.Conv2d)
+    ]
+    _, scores = network(images)
+    for hook in hooks:
+        hook.remove()
+    return shapes, scores

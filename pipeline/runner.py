@@ -129,11 +129,7 @@ class Runner:
         self._max_detections = max_detections
         self._multi_label = multi_label
         self._dtype = PRECISIONS[plan.precision]
-        network.take_bytes()  # the runner owns it from here on
-        network = network.to(plan.device, self._dtype)
-        self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if plan.device.type == "cpu":
-            prepack(self._network, _noise(plan.batch, input_size).to(self._dtype))
+        self._network = as_run(network, plan, input_size)
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._free: queue.SimpleQueue[Staging] = queue.SimpleQueue()
         shape = (plan.batch, *input_size, 3)
@@ -268,11 +264,22 @@ class Runner:
         ]
 
 
-def _noise(batch: int, input_size: tuple[int, int]) -> Tensor:
-    """Pictures of nothing, 0 … 255, always the same: float32 [batch, 3, H, W], channels last."""
+def as_run(network: YOLOv6, plan: Plan, input_size: tuple[int, int]) -> YOLOv6:
+    """The network as a device runs it best, on bytes (0 … 255); it is changed, not copied."""
+    network.take_bytes()
+    network = network.to(plan.device, PRECISIONS[plan.precision])
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if plan.device.type == "cpu":
+        prepack(network, noise(plan.batch, input_size, plan))
+    return network
+
+
+def noise(batch: int, input_size: tuple[int, int], plan: Plan) -> Tensor:
+    """Always the same pictures of nothing: [batch, 3, H, W], 0 … 255, as the network takes them."""
     random = torch.Generator().manual_seed(0)
-    noise = torch.rand((batch, 3, *input_size), generator=random) * 255
-    return noise.contiguous(memory_format=torch.channels_last)
+    images = torch.rand((batch, 3, *input_size), generator=random) * 255
+    images = images.to(plan.device, PRECISIONS[plan.precision])
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 def open_runner(

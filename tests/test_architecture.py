@@ -49,7 +49,7 @@ ONLY_IN = {
         "config/load.py",  # ${env:NAME}
         "workers/rundir.py",  # XDG_RUNTIME_DIR
         "workers/supervisor.py",  # hands it on to the children
-        "workers/bench.py",  # the same
+        "workers/bench/bench.py",  # the same
         "workers/demo.py",  # the same, with folders of its own
     },
     r"except (Base)?Exception|except:": {"workers/process.py"},  # the child's entry point

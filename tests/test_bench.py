@@ -1,33 +1,215 @@
+"""The bench measures, and what it says follows from what it has measured."""
+
 from __future__ import annotations
 
-import re
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
+from PIL import Image
 
+from pipeline.errors import ConfigError
 from tests import media, runs
+from workers.bench import report, results
+from workers.bench.results import (
+    STAGES,
+    Machine,
+    Parts,
+    Quantiles,
+    Rate,
+    Report,
+    Round,
+    Subject,
+    Whole,
+)
+from workers.bench.slo import Slo, most_held
+
+PARTS = Parts(
+    decode_ms=3.0, resize_ms=1.0, nms_us=300, nms_found=4, publish_us=80, publish_rate=9000,
+    plain_rate=11000,
+)  # fmt: skip
+
+
+def whole(cameras: int, rate: float, *, live: bool = False, p95: float = 40.0) -> Whole:
+    return Whole(
+        cameras=cameras,
+        live=live,
+        rate=rate,
+        offered=rate,
+        latency=dict.fromkeys(STAGES, Quantiles(20.0, p95, p95)),
+        cpu={"infer": 1.5},
+        memory_mb={"infer": 400.0, "ingest": 40.0 * cameras},
+        gpu_memory_mb=None,
+    )
+
+
+def found(*rates: float) -> Report:
+    """A round for each rate of one camera; the network alone does 50, or 40 in float32."""
+    machine = Machine(
+        processor="a processor", cores=2, instructions=["avx2"], memory_gb=24.0, gpu=None,
+        system="Linux 6", python="3.11", torch="2.13",
+    )  # fmt: skip
+    subject = Subject(
+        clip="a.mp4", codec="h264", width=1280, height=720, rate=25.0, variant="0.4.x-n",
+        weights="0123", input_size=(384, 640), plan="cpu, bf16, 2 × 4 frames",  # noqa: RUF001
+    )  # fmt: skip
+    network = [Rate("bf16", 4, 2, 50.0), Rate("bf16", 8, 1, 48.0), Rate("fp32", 4, 2, 60.0)]
+    rounds = [
+        Round(network, PARTS, [whole(1, rate), whole(1, rate / 2, live=True)]) for rate in rates
+    ]
+    return Report("2026-01-01T00:00:00+00:00", machine, subject, rounds)
+
+
+def test_what_shares_the_cores_adds_up() -> None:
+    """A frame takes 4 ms of one core and, at 50 a second on two, 40 ms of one: 2 / 0.044."""
+    assert results.ideal(50.0, PARTS, 2, is_gpu=False) == pytest.approx(2 / 0.044)
+    assert "the network: 91%" in results.limit(50.0, PARTS, 2, is_gpu=False)
+    assert "decoding" in results.limit(5000.0, PARTS, 2, is_gpu=False)
+
+
+def test_beside_a_gpu_the_slower_part_decides() -> None:
+    assert results.ideal(2000.0, PARTS, 2, is_gpu=True) == pytest.approx(500)
+    assert results.ideal(300.0, PARTS, 2, is_gpu=True) == pytest.approx(300)
+    assert results.limit(2000.0, PARTS, 2, is_gpu=True).startswith("decoding on the cores (500")
+
+
+def test_efficiency_is_against_the_best_way_in_the_precision_that_runs() -> None:
+    efficiencies = found(44.0, 22.0).efficiencies(0)
+
+    assert efficiencies == pytest.approx([44 / (2 / 0.044), 22 / (2 / 0.044)])
+
+
+def test_the_tables_say_medians(capsys: pytest.CaptureFixture[str]) -> None:
+    report.show(found(44.0, 30.0, 20.0))
+
+    lines = capsys.readouterr().out.splitlines()
+    (files, live) = [line for line in lines if line.startswith("│ 1 ")]
+    assert [cell.strip() for cell in files.split("│")[2:6]] == ["30.0", "0.66", "100.0%", "20"]
+    assert "15.0" in live
+    assert any("limit: the network: 91%" in line for line in lines)
+
+
+def test_the_files_can_be_read_again(tmp_path: Path) -> None:
+    measured = found(44.0)
+
+    report.write(measured, tmp_path)
+
+    again = msgspec.json.decode((tmp_path / "bench.json").read_bytes(), type=Report)
+    assert again == measured
+    assert again.schema == "vedette.bench/1"
+    with Image.open(tmp_path / "bench.png") as picture:
+        assert picture.width > picture.height
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(ConfigError, match=r"--output: .* cannot be made"):
+        report.check_folder(tmp_path / "file" / "below")
+
+
+@pytest.mark.parametrize("most", [1, 2, 7, 64, 100])
+def test_the_most_that_is_held_is_found(most: int) -> None:
+    for limit in range(most + 1):
+        asked: list[int] = []
+
+        def holds(cameras: int, limit: int = limit, asked: list[int] = asked) -> bool:
+            asked.append(cameras)
+            return cameras <= limit
+
+        assert most_held(holds, most) == limit
+        assert len(asked) == len(set(asked)) <= 2 * most.bit_length() + 1
+        assert max(asked) <= most
+
+
+@pytest.mark.parametrize(
+    ("text", "slo"),
+    [
+        ("p95=100ms", Slo("p95", 100)),
+        ("p50=0.25s", Slo("p50", 250)),
+        ("p99 = 33.3 ms", Slo("p99", 33.3)),
+    ],
+)
+def test_a_bound_is_read(text: str, slo: Slo) -> None:
+    assert Slo.parse(text) == slo
+
+
+@pytest.mark.parametrize("text", ["100ms", "p90=100ms", "p95=100", "p95=-1ms", "p95=0ms", ""])
+def test_what_is_no_bound_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="must be like p95=100ms"):
+        Slo.parse(text)
+
+
+def test_a_bound_is_of_latency_and_of_frames() -> None:
+    slo = Slo("p95", 100)
+    late, lossy = whole(8, 200, live=True, p95=101), whole(8, 200, live=True)
+    lossy = msgspec.structs.replace(lossy, offered=210)
+    silent = msgspec.structs.replace(lossy, latency={}, rate=0.0)
+
+    assert slo.is_met(whole(8, 200, live=True, p95=100))
+    assert not any(map(slo.is_met, (late, lossy, silent)))
+    assert "nothing came through" in report.of_held(8, silent, slo)
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    media.encode(tmp_path / "clip.mp4", frames=50)
+    return tmp_path / "clip.mp4"
+
+
+def bench(folder: Path, *arguments: object) -> Any:
+    size = ("--input-size", "128", "128")
+    return runs.vedette(folder, "bench", *size, "--seconds", "1", *arguments)
 
 
 @pytest.mark.slow
-def test_the_bench_measures_the_parts_and_the_pipeline(tmp_path: Path) -> None:
-    clip = tmp_path / "clip.mp4"
-    media.encode(clip, frames=50)
+def test_the_bench_measures_the_parts_and_the_pipeline(tmp_path: Path, clip: Path) -> None:
+    output = tmp_path / "found"
 
-    done = runs.vedette(
-        tmp_path,
-        *("bench", "--clip", clip, "--input-size", "128", "128", "--cameras", "2"),
-        *("--rounds", "1", "--seconds", "1"),
-    )
+    done = bench(tmp_path, "--clip", clip, "--cameras", "2", "--rounds", "2", "-o", output)
 
     assert done.returncode == 0, done.stderr
-    rows = dict(re.findall(r"│ ([^│]+?) +│ +([0-9.]+) ", done.stdout))
-    assert float(rows["network, batches of 4 side by side"]) > 0
-    assert float(rows["pipeline, 2 cameras"]) > 0
-    assert re.search(r"pipeline, 2 cameras.* [01]\.[0-9]{2} │", done.stdout)
+    measured = msgspec.json.decode((output / "bench.json").read_bytes(), type=Report)
+    assert len(measured.rounds) == 2
+    for one in measured.rounds:
+        assert {rate.batch for rate in one.network} == {1, 2, 4, 8}
+        assert all(rate.rate > 0 for rate in one.network)
+        assert min(msgspec.structs.astuple(one.parts)[:3]) > 0
+        assert min(one.parts.publish_us, one.parts.publish_rate, one.parts.plain_rate) > 0
+        files, live = one.wholes
+        assert (files.live, live.live) == (False, True)
+        assert files.rate > live.rate > 0
+        assert live.latency["whole"].p95 < 1000
+        assert {"ingest", "infer", "publish", "supervisor", "redis"} <= set(files.cpu)
+        assert min(files.memory_mb.values()) > 0
+    assert 0.1 < measured.efficiencies(0)[0] < 1.3
+    assert (measured.subject.codec, measured.subject.variant) == ("h264", "0.4.x-n")
+    assert "limit: " in done.stdout
 
 
-def test_a_clip_that_is_not_there_is_a_wrong_call(tmp_path: Path) -> None:
-    done = runs.vedette(tmp_path, "bench", "--clip", tmp_path / "none.mp4")
+@pytest.mark.slow
+def test_the_bench_says_how_many_live_cameras_are_held(tmp_path: Path, clip: Path) -> None:
+    done = bench(tmp_path, "--clip", clip, "--slo", "p95=0.001ms")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "held within p95 0.001 ms: 0 live cameras"
+    assert "1 camera: p95 " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--clip", "none.mp4"), "none.mp4"),
+        (("--slo", "fast"), "--slo: found 'fast', must be like p95=100ms"),
+        (("--variant", "9.9"), "--variant: no '9.9'"),
+    ],
+)
+def test_a_wrong_call_is_said_at_once(
+    tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    done = bench(tmp_path, *arguments)
 
     assert done.returncode == 2
+    assert said in done.stderr
     assert "Traceback" not in done.stderr

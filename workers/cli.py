@@ -15,6 +15,7 @@ from cyclopts import Parameter
 
 from config.errors import ConfigMistakes
 from pipeline.errors import ConfigError, VedetteError, WeightsError
+from workers.cli_bench import bench
 from workers.cli_demo import demo
 from workers.cli_status import status
 from workers.cli_train import train
@@ -31,6 +32,7 @@ app.command(weights)
 app.command(demo)
 app.command(status)
 app.command(train)
+app.command(bench)
 
 # The extra that a module comes with.
 _EXTRAS = {
@@ -317,45 +319,6 @@ def detect(  # noqa: PLR0913 — the options of a command
         json=json,
     )
     return detect_in(sources, options)
-
-
-@app.command
-def bench(
-    *,
-    clip: cyclopts.types.ExistingFile,
-    weights: Path | None = None,
-    input_size: tuple[int, int] = (384, 640),
-    cameras: tuple[_AtLeastOne, ...] = (1, 8),
-    rounds: _AtLeastOne = 3,
-    seconds: Annotated[float, Parameter(validator=cyclopts.validators.Number(gte=1))] = 8.0,
-) -> int:
-    """Measure this machine: the network, decoding, and the whole pipeline on one clip.
-
-    Parameters
-    ----------
-    clip
-        The clip that every camera plays in a loop, at full speed.
-    weights
-        Weights to measure with. Default: YOLOv6-N with random ones.
-    input_size
-        Height and width of the network's input.
-    cameras
-        Numbers of cameras to measure with.
-    rounds
-        How often everything is measured, in turn; the medians are printed.
-    seconds
-        How long each pipeline is measured.
-    """
-    from workers.bench import bench as run_bench
-
-    return run_bench(
-        clip.absolute(),
-        weights=weights,
-        input_size=input_size,
-        cameras=cameras,
-        rounds=rounds,
-        seconds=seconds,
-    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,64 @@
+"""What processes use: processor time, and memory, as Linux counts them (proc(5))."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "bf16")
+
+Pids = Iterable[tuple[str, int]]  # roles, and processes of them
+
+
+def processor_seconds(pids: Pids) -> dict[str, float]:
+    """What each role has worked so far; who is gone counts no more."""
+    found: Counter[str] = Counter()
+    for role, pid in pids:
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            found[role] += int(fields[11]) + int(fields[12])  # utime, stime
+    return {role: ticks / _TICKS for role, ticks in found.items()}
+
+
+def memory(pids: Pids) -> dict[str, float]:
+    """Resident megabytes of each role; a page that n processes share counts 1/n for each."""
+    found: Counter[str] = Counter()
+    for role, pid in pids:
+        with contextlib.suppress(OSError):
+            text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+            pss = re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE)
+            found[role] += int(pss.group(1)) * 1024 if pss else 0
+    return {role: round(count / 1e6, 1) for role, count in found.items()}
+
+
+def gpu() -> tuple[str, float] | None:
+    """The name of the first GPU, and the megabytes that are in use there; None without one."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    query = ["nvidia-smi", "--query-gpu=name,memory.used", "--format=csv,noheader,nounits"]
+    done = subprocess.run(query, capture_output=True, text=True, check=False, timeout=30)
+    if done.returncode or not done.stdout.strip():
+        return None
+    name, _, used = done.stdout.splitlines()[0].rpartition(", ")
+    return name, float(used)
+
+
+def processor() -> tuple[str, list[str]]:
+    """Its name, and those of its instructions that decide how fast a network runs."""
+    text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    name = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    words = set(text.split())
+    return name.group(1) if name else "unknown", [w for w in _INSTRUCTIONS if w in words]
+
+
+def memory_gb() -> float:
+    """Of the machine."""
+    kilobytes = re.search(r"^MemTotal:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+    return round(int(kilobytes.group(1)) / 1e6, 1) if kilobytes else 0.0

@@ -167,7 +167,7 @@ def bench(folder: Path, *arguments: object) -> Any:
 def test_the_bench_measures_the_parts_and_the_pipeline(tmp_path: Path, clip: Path) -> None:
     output = tmp_path / "found"
 
-    done = bench(tmp_path, "--clip", clip, "--cameras", "2", "--rounds", "2", "-o", output)
+    done = bench(tmp_path, "--clip", clip, "--cameras", "1", "2", "--rounds", "1", "-o", output)
 
     assert done.returncode == 0, done.stderr
     measured = msgspec.json.decode((output / "bench.json").read_bytes(), type=Report)

@@ -9,6 +9,7 @@ import cyclopts
 from cyclopts import Parameter
 
 _count = Parameter(validator=cyclopts.validators.Number(gte=1, lte=1024))
+_several = Parameter(negative=(), consume_multiple=True)
 _ABOUT = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -19,7 +20,7 @@ def bench(  # noqa: PLR0913 — the options of a command
     variant: str = "0.4.x-n",
     input_size: Annotated[tuple[int, int], Parameter(negative=())] = (384, 640),
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
-    cameras: Annotated[tuple[Annotated[int, _count], ...], Parameter(negative=())] = _ABOUT,
+    cameras: Annotated[tuple[Annotated[int, _count], ...], _several] = _ABOUT,
     rounds: Annotated[int, _count] = 3,
     seconds: Annotated[float, Parameter(validator=cyclopts.validators.Number(gte=1))] = 8.0,
     slo: str | None = None,

@@ -202,3 +202,24 @@ def test_a_flood_of_candidates_ends_soon() -> None:
 
     assert [len(selection.confidence) for selection in found] == [300, 300]
     assert time.monotonic() - start < 10
+
+
+@pytest.mark.parametrize("anchors", [0, 1, 31, 32, 37, 5040])
+def test_candidates_are_found_in_blocks_of_whatever_size(anchors: int) -> None:
+    random = torch.Generator().manual_seed(anchors)
+    scores = torch.rand((3, anchors, 4), generator=random)
+    thresholds = torch.tensor([0.9, 0.99, 1.0])
+
+    image, anchor = nms._above(scores, thresholds)
+
+    wanted = (scores.amax(-1) > thresholds[:, None]).nonzero()
+    assert torch.equal(torch.stack((image, anchor), 1), wanted)
+
+
+def test_a_score_that_is_no_number_hides_none_beside_it() -> None:
+    scores = torch.zeros(1, 64, 2)
+    scores[0, 3], scores[0, 5, 1] = torch.nan, 0.8
+
+    _, anchor = nms._above(scores, torch.tensor([0.5]))
+
+    assert anchor.tolist() == [5]

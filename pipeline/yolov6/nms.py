@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 MAX_CANDIDATES = 30_000  # per picture, the best ones; the original's limit
+_ROWS = 32  # anchors at most that are looked at in one
 _BLOCK = 1024  # candidates compared with each other at once: 4 MB of IoU
 
 
@@ -81,7 +82,7 @@ def _candidates(
     boxes: Tensor, scores: Tensor, thresholds: Tensor, multi_label: bool
 ) -> _Candidates:
     """Everything above its picture's threshold [B]. One pass alone reads all anchors x classes."""
-    image, anchor = (scores.amax(-1) > thresholds[:, None]).nonzero(as_tuple=True)
+    image, anchor = _above(scores, thresholds)
     rows = scores[image, anchor].float()
     if multi_label:
         row, labels = (rows > thresholds[image, None]).nonzero(as_tuple=True)
@@ -89,6 +90,22 @@ def _candidates(
     else:
         best, labels = rows.max(-1)
     return _Candidates(image, boxes[image, anchor].float(), best, labels, groups=image)
+
+
+def _above(scores: Tensor, thresholds: Tensor) -> tuple[Tensor, Tensor]:
+    """Pictures and anchors of which any class is above the picture's threshold.
+
+    By blocks of anchors first, hardly any of which remain: on a CPU the maximum of a thousand
+    numbers that lie in a row is eight times as fast as as many maxima of 80.
+    """
+    pictures, anchors, count = scores.shape
+    size = next(n for n in range(_ROWS, 0, -1) if anchors % n == 0)
+    blocks = scores.reshape(pictures, anchors // size, size * count)
+    # Not `>`: a block with one number that is none has others.
+    image, block = (~(blocks.amax(-1) <= thresholds[:, None])).nonzero(as_tuple=True)
+    rows = blocks[image, block].view(-1, size, count)
+    found, row = (rows.amax(-1) > thresholds[image, None]).nonzero(as_tuple=True)
+    return image[found], block[found] * size + row
 
 
 def _mask(class_ids: Sequence[Collection[int] | None], count: int) -> Tensor:

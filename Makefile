@@ -10,16 +10,17 @@ TORCH_INDEX ?=
 WEIGHTS ?=
 CLIPS ?=
 
-# make bench [CLIPS=a.mp4] [WEIGHTS=path]: a clip of the shared data, or one made here
+# make bench, bench-check, peers [CLIPS=a.mp4]: a clip of the shared data, or one that is drawn
 MEDIA := $(or $(VEDETTE_SHARED),../shared)/media
-BENCH_CLIP = $(or $(firstword $(CLIPS)),$(firstword $(wildcard $(MEDIA)/*.mp4)),build/demo/gate.mp4)
+BENCH_CLIP = $(addprefix --clip ,$(firstword $(CLIPS) $(wildcard $(MEDIA)/car-detection.mp4)))
+PEERS := benchmarks/peers/.venv
 
 # What some tests need from Debian's packages: a clock that can be set, and tests/gst_server.py.
 DEBS := faketime gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
   gstreamer1.0-plugins-bad
 
 .DEFAULT_GOAL := help
-.PHONY: help setup debs demo test test-slow faults soak lint format bench lock
+.PHONY: help setup debs demo test test-slow faults soak lint format bench bench-check peers lock
 
 help: ## what each door does
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -64,11 +65,19 @@ format: setup ## put every file into the house's form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: setup $(BENCH_CLIP) ## frames/s of the network, of decoding and of the whole pipeline, in one run
-	$(BIN)/vedette bench --clip $(BENCH_CLIP) $(if $(WEIGHTS),--weights '$(WEIGHTS)')
+bench: setup ## parts and pipelines of this machine, into build/bench (CLIPS=a.mp4, WEIGHTS=path)
+	$(BIN)/vedette bench $(BENCH_CLIP) $(if $(WEIGHTS),--weights '$(WEIGHTS)') -o build/bench
 
-build/demo/%.mp4: | setup
-	$(BIN)/python deploy/demo/clips.py build/demo $*
+bench-check: setup ## whether any ratio has slipped by a tenth from benchmarks/ratios.json
+	$(BIN)/python -m benchmarks.check $(BENCH_CLIP)
+
+peers: setup $(PEERS)/.installed ## Vedette beside Ultralytics and a plain loop (needs CLIPS=a.mp4 or the shared data)
+	$(BIN)/python benchmarks/peers/compare.py --python $(PEERS)/bin/python $(BENCH_CLIP)
+
+$(PEERS)/.installed: benchmarks/peers/requirements.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet -r $<
+	@touch $@
 
 lock: setup ## pin the newest versions that fit, for every Python and machine, anew
 	$(BIN)/pip install --quiet uv

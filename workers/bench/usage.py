@@ -22,9 +22,18 @@ def processor_seconds(pids: Pids) -> dict[str, float]:
     found: Counter[str] = Counter()
     for role, pid in pids:
         with contextlib.suppress(OSError):
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            found[role] += int(fields[11]) + int(fields[12])  # utime, stime
-    return {role: ticks / _TICKS for role, ticks in found.items()}
+            found[role] += _nanoseconds(pid)
+    return {role: nanoseconds / 1e9 for role, nanoseconds in found.items()}
+
+
+def _nanoseconds(pid: int) -> int:
+    """Of its threads, where the kernel counts so finely (sched-stats.rst); else in ticks."""
+    try:
+        tasks = Path(f"/proc/{pid}/task").iterdir()
+        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
+    except FileNotFoundError:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) * 10**9 // _TICKS  # utime, stime
 
 
 def memory(pids: Pids) -> dict[str, float]:

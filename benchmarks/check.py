@@ -1,0 +1,87 @@
+"""Whether anything has become slower: ratios of this machine against those in ratios.json.
+
+    make bench-check                          fails where a ratio is a tenth below what it was
+    python -m benchmarks.check --write ...    takes what is measured now
+
+Ratios alone, of things that were measured in one run: they mean the same on another machine, where
+frames/s would not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+
+import msgspec
+
+from workers.bench.report import JSON
+from workers.bench.results import Report
+
+RATIOS = Path(__file__).with_name("ratios.json")
+SLACK = 0.10
+VARIANTS = ("0.4.x-n", "0.4.x-lite_s")
+_CAMERAS = 8
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--clip", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=6.0)
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args(arguments)
+    found: dict[str, float] = {}
+    for variant in VARIANTS:
+        found |= ratios(_bench(variant, options))
+    if options.write:
+        RATIOS.write_text(json.dumps(found, indent=1) + "\n")
+        return 0
+    before = json.loads(RATIOS.read_text())
+    lines, is_well = compare(before, found)
+    print("\n".join(lines))
+    return int(not is_well)
+
+
+def ratios(report: Report) -> dict[str, float]:
+    """What is compared: larger is better."""
+    variant = report.subject.variant
+    found = {
+        f"{variant}: efficiency with {whole.cameras} files": median(report.efficiencies(i))
+        for i, whole in enumerate(report.rounds[0].wholes)
+        if not whole.live
+    }
+    plain = [one.parts.publish_rate / one.parts.plain_rate for one in report.rounds]
+    found["publisher ÷ a pipeline of ready bytes"] = median(plain)
+    return {name: round(value, 3) for name, value in found.items()}
+
+
+def compare(before: Mapping[str, float], now: Mapping[str, float]) -> tuple[list[str], bool]:
+    """A line for each, and whether none has slipped, or is missing."""
+    lines, is_well = [], True
+    for name, was in before.items():
+        value = now.get(name)
+        has_slipped = value is None or value < was * (1 - SLACK)
+        is_well &= not has_slipped
+        shown = "not measured" if value is None else f"{value:.3f}"
+        lines.append(f"{'SLIPPED' if has_slipped else 'well   '}  {name}: {shown}, was {was:.3f}")
+    return lines, is_well
+
+
+def _bench(variant: str, options: argparse.Namespace) -> Report:
+    with tempfile.TemporaryDirectory(prefix="vedette-check-") as folder:
+        command = [sys.executable, "-P", "-m", "workers.cli", "bench", "--variant", variant]
+        command += ["--cameras", str(_CAMERAS), "--rounds", str(options.rounds), "-o", folder]
+        command += ["--seconds", str(options.seconds)]
+        command += ["--clip", str(options.clip)] if options.clip else []
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        return msgspec.json.decode((Path(folder) / JSON).read_bytes(), type=Report)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""Vedette beside its peers, end to end, in turns in one run: the same clip, size and structure.
+
+    make peers
+
+The peers run in an environment of their own (`requirements.txt`), one after another, so that each
+has the machine to itself. Medians of the rounds; the table is Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from pipeline.yolov6.weights import inspect
+from workers.bench import pipelines, usage
+from workers.bench.yardstick import random_weights
+from workers.embedded import EmbeddedRedis
+
+HERE = Path(__file__).parent
+SIZE = (384, 640)  # height, width
+VARIANT = "0.4.x-n"
+CAMERAS = (1, 8)
+PEERS = (  # what the table says, the program, the precision
+    ("Ultralytics, float32", "ultralytics_loop.py", "fp32"),
+    ("Ultralytics, bfloat16 by autocast", "ultralytics_loop.py", "bf16"),
+    ("PyAV + ONNX Runtime, float32", "plain_loop.py", "fp32"),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--python", required=True, help="of the peers' environment")
+    parser.add_argument("--clip", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=8.0)
+    options = parser.parse_args()
+    versions: set[str] = set()
+    with tempfile.TemporaryDirectory(prefix="vedette-peers-") as folder:
+        weights = Path(folder) / "random.safetensors"
+        random_weights(weights, VARIANT, SIZE)
+        with EmbeddedRedis(Path(folder) / "redis") as server:
+            ways = _ways(options, weights, server, versions)
+            rates: dict[tuple[str, int], list[float]] = {}
+            for _ in range(options.rounds):
+                for cameras in CAMERAS:
+                    for name, measure in ways.items():
+                        rates.setdefault((name, cameras), []).append(measure(cameras))
+                        print(f"{name}, {cameras}: {rates[name, cameras][-1]:.1f}", file=sys.stderr)
+        print(f"{inspect(weights).variant} at {SIZE[0]}x{SIZE[1]}, {options.clip.name}, ", end="")
+    name, instructions = usage.processor()
+    cores = len(os.sched_getaffinity(0))
+    print(f"{name}, {cores} cores ({' '.join(instructions)}), {', '.join(sorted(versions))}\n")
+    _table(rates, list(ways))
+
+
+def _ways(
+    options: argparse.Namespace, weights: Path, server: EmbeddedRedis, versions: set[str]
+) -> dict[str, Callable[[int], float]]:
+    """Each takes a number of cameras and gives frames/s."""
+    clip = options.clip.absolute()
+
+    def ours(precision: str) -> Callable[[int], float]:
+        settings = pipelines.Settings(clip, weights, SIZE, precision, options.seconds)
+        return lambda cameras: pipelines.measure(settings, server, cameras, live=False).rate
+
+    def peer(program: str, precision: str) -> Callable[[int], float]:
+        def measure(cameras: int) -> float:
+            given = {
+                **{"clip": str(clip), "weights": str(weights), "input_size": SIZE},
+                **{"cameras": cameras, "precision": precision, "redis": server.url},
+                "seconds": options.seconds,
+            }
+            found = _run(options.python, program, given)
+            versions.add(found["version"])
+            return float(found["rate"])
+
+        return measure
+
+    return {
+        "Vedette": ours("auto"),
+        "Vedette, float32": ours("fp32"),
+        **{name: peer(program, precision) for name, program, precision in PEERS},
+    }
+
+
+def _run(python: str, program: str, given: dict[str, Any]) -> Any:
+    done = subprocess.run(
+        [python, str(HERE / program), json.dumps(given)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(f"{program} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _table(rates: dict[tuple[str, int], list[float]], ways: list[str]) -> None:
+    print(
+        "| | "
+        + " | ".join(f"{n} camera{'s' * (n > 1)}, frames/s | ours ÷ this" for n in CAMERAS)
+        + " |"
+    )
+    print("|---|" + "---|---|" * len(CAMERAS))
+    for name in ways:
+        cells = []
+        for cameras in CAMERAS:
+            pairs = zip(rates["Vedette", cameras], rates[name, cameras], strict=True)
+            cells.append(f"{median(rates[name, cameras]):.1f}")
+            cells.append(f"{median(ours / theirs for ours, theirs in pairs):.2f}")
+        print(f"| {name} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()

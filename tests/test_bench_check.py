@@ -1,0 +1,54 @@
+"""The gate lets nothing slip, and the other benchmarks still measure."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from benchmarks import check, scaling
+from tests.test_bench import found
+
+
+def test_what_slips_by_a_tenth_is_named() -> None:
+    before = {"a": 0.90, "b": 0.50, "c": 1.0}
+
+    lines, is_well = check.compare(before, {"a": 0.82, "b": 0.44, "c": 1.2})
+
+    assert not is_well
+    assert [line.split()[0] for line in lines] == ["well", "SLIPPED", "well"]
+    assert check.compare(before, {"a": 0.81, "b": 0.46, "c": 0.91})[1]
+
+
+def test_what_is_not_measured_any_more_has_slipped() -> None:
+    lines, is_well = check.compare({"a": 0.9}, {})
+
+    assert not is_well
+    assert "not measured" in lines[0]
+
+
+def test_ratios_are_of_files_and_of_the_publisher() -> None:
+    measured = found(44.0, 40.0, 42.0)
+
+    ratios = check.ratios(measured)
+
+    assert ratios == {
+        "0.4.x-n: efficiency with 1 files": round(sorted(measured.efficiencies(0))[1], 3),
+        "publisher ÷ a pipeline of ready bytes": round(9000 / 11000, 3),
+    }
+
+
+def test_the_committed_ratios_are_of_what_is_measured() -> None:
+    names = json.loads(check.RATIOS.read_text())
+
+    assert {name.partition(":")[0] for name in names if ":" in name} == set(check.VARIANTS)
+    assert all(0.5 < ratio < 2 for ratio in names.values())
+
+
+@pytest.mark.slow
+def test_the_cost_of_a_camera_is_measured() -> None:
+    measured = scaling.measure(2, seconds=4.0)
+
+    assert measured.rate == pytest.approx(2, abs=0.6)
+    assert measured.cpu["ingest"] > 0
+    assert measured.memory_mb["ingest"] > 1

@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from pipeline.yolov6.weights import inspect
 from workers.bench import pipelines, usage
+from workers.bench.bench import run_yardstick
 from workers.bench.yardstick import random_weights
 from workers.embedded import EmbeddedRedis
 
@@ -50,6 +51,7 @@ def main() -> None:
         random_weights(weights, VARIANT, SIZE)
         with EmbeddedRedis(Path(folder) / "redis") as server:
             ways = _ways(options, weights, server, versions)
+            alone = [_alone(options, weights) for _ in range(options.rounds)]
             rates: dict[tuple[str, int], list[float]] = {}
             for _ in range(options.rounds):
                 for cameras in CAMERAS:
@@ -61,6 +63,10 @@ def main() -> None:
     cores = len(os.sched_getaffinity(0))
     print(f"{name}, {cores} cores ({' '.join(instructions)}), {', '.join(sorted(versions))}\n")
     _table(rates, list(ways))
+    ours, theirs = (median(one) for one in zip(*alone, strict=True))
+    ratio = median(one / other for one, other in alone)
+    print("\nThe network alone, float32, best of its ways: ", end="")
+    print(f"{ours:.1f} frames/s, in ONNX Runtime {theirs:.1f}: {ratio:.2f}")
 
 
 def _ways(
@@ -91,6 +97,15 @@ def _ways(
         "Vedette, float32": ours("fp32"),
         **{name: peer(program, precision) for name, program, precision in PEERS},
     }
+
+
+def _alone(options: argparse.Namespace, weights: Path) -> tuple[float, float]:
+    """Frames/s of the network in float32, the best of several ways: ours, and ONNX Runtime's."""
+    given = {"clip": "", "weights": str(weights), "input_size": SIZE, "precision": "fp32"}
+    given |= {"redis": "", "seconds": options.seconds / 4}
+    ours = max(rate["rate"] for rate in run_yardstick("network", given)["rates"])
+    given |= {"cameras": 1, "seconds": options.seconds}
+    return ours, _run(options.python, "onnx_alone.py", given)["rate"]
 
 
 def _run(python: str, program: str, given: dict[str, Any]) -> Any:

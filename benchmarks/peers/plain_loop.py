@@ -35,10 +35,10 @@ def main() -> None:
     print(json.dumps({**found, "version": f"onnxruntime {onnxruntime.__version__}"}))
 
 
-def export(given: Given, file: Path) -> None:
-    image = torch.zeros(1, 3, *given.input_size)
+def export(given: Given, file: Path, *, batch: int = 1) -> None:
+    images = torch.zeros(batch, 3, *given.input_size)
     names = {"input_names": ["images"], "output_names": ["boxes", "scores"]}
-    torch.onnx.export(load(given.weights), (image,), str(file), dynamo=False, **names)
+    torch.onnx.export(load(given.weights), (images,), str(file), dynamo=False, **names)
 
 
 def _frames(

@@ -6,8 +6,11 @@ Runs in the environment of `requirements.txt`: python ultralytics_loop.py JSON (
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
+import sys
 import tempfile
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,10 +18,12 @@ import torch
 import ultralytics
 from loop import Given, measured
 from ultralytics import YOLO
+from ultralytics.utils.nms import TorchNMS
 
 
 def main() -> None:
     given = Given.read()
+    _without_torchvision()
     torch.manual_seed(0)
     model = YOLO("yolov6n.yaml", task="detect")
     with tempfile.TemporaryDirectory() as folder, _precision(given.precision):
@@ -45,6 +50,20 @@ def _frames(model: YOLO, given: Given, folder: Path) -> Iterator[tuple[str, list
             iou=0.45,
         ):
             yield str(result.path), result.boxes.data.tolist()
+
+
+def _without_torchvision() -> None:
+    """Where it does not fit the torch that is there, Ultralytics' own NMS does its part.
+
+    A stream imports it for its NMS; on PyPI it is built for the torch with CUDA.
+    """
+    try:
+        importlib.import_module("torchvision")
+    except (ImportError, RuntimeError):
+        for name in [name for name in sys.modules if name.startswith("torchvision")]:
+            del sys.modules[name]
+        sys.modules["torchvision"] = stand_in = types.ModuleType("torchvision")
+        stand_in.ops = types.SimpleNamespace(nms=TorchNMS.nms)  # type: ignore[attr-defined]
 
 
 def _precision(name: str) -> contextlib.AbstractContextManager[object]:

@@ -68,7 +68,7 @@ def _settings(options: Options, folder: Path) -> pipelines.Settings:
             raise ConfigError(f"--variant: no {options.variant!r}; see `vedette weights list`")
         weights = folder / "random.safetensors"
         given = {"path": str(weights), "variant": options.variant, "input_size": options.input_size}
-        _yardstick("weights", given)
+        run_yardstick("weights", given)
     stride = inspect(weights).stride
     if any(side % stride for side in options.input_size):
         raise ConfigError(f"--input-size: must be multiples of {stride} for these weights")
@@ -112,10 +112,10 @@ def _round(
         **{"input_size": settings.input_size, "precision": settings.precision},
         "seconds": settings.seconds / 4,
     }
-    about = _yardstick("network", subject)
+    about = run_yardstick("network", subject)
     parts: dict[str, float] = {}
     for part in ("reading", "nms", "publishing"):
-        parts |= _yardstick(part, subject)
+        parts |= run_yardstick(part, subject)
     wholes: list[Whole] = []
     for live in (False, True):
         for count in cameras:
@@ -139,7 +139,8 @@ def _ramp(
     return most_held(holds, _MOST_HELD), seen
 
 
-def _yardstick(part: str, given: dict[str, Any]) -> Any:
+def run_yardstick(part: str, given: dict[str, Any]) -> Any:
+    """The answer of a part that was measured alone. Raises VedetteError."""
     command = [sys.executable, "-P", "-m", "workers.bench.yardstick", part, json.dumps(given)]
     done = subprocess.run(
         command,

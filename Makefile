@@ -69,7 +69,7 @@ bench: setup ## parts and pipelines of this machine, into build/bench (CLIPS=a.m
 	$(BIN)/vedette bench $(BENCH_CLIP) $(if $(WEIGHTS),--weights '$(WEIGHTS)') -o build/bench
 
 bench-check: setup ## whether any ratio has slipped by a tenth from benchmarks/ratios.json
-	$(BIN)/python -m benchmarks.check $(BENCH_CLIP)
+	$(BIN)/python -m benchmarks.check
 
 peers: setup $(PEERS)/.installed ## Vedette beside Ultralytics and a plain loop (needs CLIPS=a.mp4 or the shared data)
 	$(BIN)/python benchmarks/peers/compare.py --python $(PEERS)/bin/python $(BENCH_CLIP)

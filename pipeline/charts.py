@@ -73,7 +73,9 @@ class _Drawing:
             _, y = self._at(0, value)
             canvas.line((self._x0, y, self._x1, y), fill=_GRID)
             canvas.text((self._x0 - 6, y), f"{value:.3g}", fill=_INK, font=font, anchor="rm")
-        even = [(self._last * i / _TICKS, f"{self._last * i / _TICKS:.0f}") for i in range(5)]
+        even = [
+            (self._last * i / _TICKS, f"{self._last * i / _TICKS:.0f}") for i in range(_TICKS + 1)
+        ]
         for x, text in self._panel.ticks or even:
             at, _ = self._at(x, 0)
             canvas.text((at, self._y0 + 6), text, fill=_INK, font=font, anchor="ma")

@@ -28,7 +28,7 @@ from pipeline.messages import Detections
 from pipeline.yolov6 import load
 from pipeline.yolov6.network import YOLOv6
 from pipeline.yolov6.nms import select
-from pipeline.yolov6.prepack import prepack
+from pipeline.yolov6.prepack import is_packed, prepack
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _CPU_BATCH = 4  # frames: larger batches of one thread gain nothing and make everybody wait
@@ -141,6 +141,11 @@ class Runner:
         self._most = plan.batch
         self._well = 0  # batches since memory was short
         self._lock = threading.Lock()  # of these two
+
+    def __str__(self) -> str:
+        """How it runs, for a log."""
+        is_slower = self.plan.device.type == "cpu" and not is_packed(self._network)
+        return f"{self.plan}, kernels not packed" if is_slower else str(self.plan)
 
     @property
     def most(self) -> int:
@@ -270,7 +275,7 @@ def as_run(network: YOLOv6, plan: Plan, input_size: tuple[int, int]) -> YOLOv6:
     network = network.to(plan.device, PRECISIONS[plan.precision])
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if plan.device.type == "cpu":
-        prepack(network, noise(plan.batch, input_size, plan))
+        prepack(network, noise(1, input_size, plan), plan.batch)
     return network
 
 

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import ConfigError
+from pipeline.yolov6.weights import OURS
 from tests import media, runs
 from workers.bench import report, results
 from workers.bench.results import (
@@ -26,9 +27,12 @@ from workers.bench.results import (
 from workers.bench.slo import Slo, most_held
 
 PARTS = Parts(
-    decode_ms=3.0, resize_ms=1.0, nms_us=300, nms_found=4, publish_us=80, publish_rate=9000,
-    plain_rate=11000,
+    decode_ms=3.0, resize_ms=1.0, bare_ms=3.6, nms_us=300, nms_found=4, publish_us=80,
+    publish_rate=9000, plain_rate=11000,
 )  # fmt: skip
+
+
+NO_CLIP = ("--clip", __file__)
 
 
 def whole(cameras: int, rate: float, *, live: bool = False, p95: float = 40.0) -> Whole:
@@ -56,7 +60,8 @@ def found(*rates: float) -> Report:
     )  # fmt: skip
     network = [Rate("bf16", 4, 2, 50.0), Rate("bf16", 8, 1, 48.0), Rate("fp32", 4, 2, 60.0)]
     rounds = [
-        Round(network, PARTS, [whole(1, rate), whole(1, rate / 2, live=True)]) for rate in rates
+        Round(network, 45.0, PARTS, [whole(1, rate), whole(1, rate / 2, live=True)])
+        for rate in rates
     ]
     return Report("2026-01-01T00:00:00+00:00", machine, subject, rounds)
 
@@ -85,7 +90,7 @@ def test_the_tables_say_medians(capsys: pytest.CaptureFixture[str]) -> None:
 
     lines = capsys.readouterr().out.splitlines()
     (files, live) = [line for line in lines if line.startswith("│ 1 ")]
-    assert [cell.strip() for cell in files.split("│")[2:6]] == ["30.0", "0.66", "100.0%", "20"]
+    assert [cell.strip() for cell in files.split("│")[2:6]] == ["30.0", "0.66", "100.0%", "20.0"]
     assert "15.0" in live
     assert any("limit: the network: 91%" in line for line in lines)
 
@@ -144,11 +149,12 @@ def test_what_is_no_bound_is_refused(text: str) -> None:
 def test_a_bound_is_of_latency_and_of_frames() -> None:
     slo = Slo("p95", 100)
     late, lossy = whole(8, 200, live=True, p95=101), whole(8, 200, live=True)
-    lossy = msgspec.structs.replace(lossy, offered=210)
     silent = msgspec.structs.replace(lossy, latency={}, rate=0.0)
 
-    assert slo.is_met(whole(8, 200, live=True, p95=100))
-    assert not any(map(slo.is_met, (late, lossy, silent)))
+    assert slo.is_met(whole(8, 200, live=True, p95=100), 200)
+    assert slo.is_met(lossy, 201)
+    assert not any(slo.is_met(one, 200) for one in (late, silent))
+    assert not slo.is_met(lossy, 210)  # whatever has arrived of what was due
     assert "nothing came through" in report.of_held(8, silent, slo)
 
 
@@ -159,7 +165,7 @@ def clip(tmp_path: Path) -> Path:
 
 
 def bench(folder: Path, *arguments: object) -> Any:
-    size = ("--input-size", "128", "128")
+    size = () if "--input-size" in arguments else ("--input-size", "128", "128")
     return runs.vedette(folder, "bench", *size, "--seconds", "1", *arguments)
 
 
@@ -171,20 +177,30 @@ def test_the_bench_measures_the_parts_and_the_pipeline(tmp_path: Path, clip: Pat
 
     assert done.returncode == 0, done.stderr
     measured = msgspec.json.decode((output / "bench.json").read_bytes(), type=Report)
-    assert len(measured.rounds) == 2
-    for one in measured.rounds:
-        assert {rate.batch for rate in one.network} == {1, 2, 4, 8}
-        assert all(rate.rate > 0 for rate in one.network)
-        assert min(msgspec.structs.astuple(one.parts)[:3]) > 0
-        assert min(one.parts.publish_us, one.parts.publish_rate, one.parts.plain_rate) > 0
-        files, live = one.wholes
-        assert (files.live, live.live) == (False, True)
+    (one,) = measured.rounds
+    assert {rate.batch for rate in one.network} == {1, 2, 4, 8}
+    assert min(rate.rate for rate in one.network) > 0
+    assert one.unpacked > 0
+    assert one.parts.nms_found == 0  # of random weights
+    assert all(
+        value > 0
+        for name, value in msgspec.structs.asdict(one.parts).items()
+        if name != "nms_found"
+    )
+    assert [(w.cameras, w.live) for w in one.wholes] == [
+        (1, False),
+        (2, False),
+        (1, True),
+        (2, True),
+    ]
+    for files, live in zip(one.wholes[:2], one.wholes[2:], strict=True):
         assert files.rate > live.rate > 0
+        assert live.rate == pytest.approx(25 * live.cameras, rel=0.25)  # frames/s of the clip
         assert live.latency["whole"].p95 < 1000
         assert {"ingest", "infer", "publish", "supervisor", "redis"} <= set(files.cpu)
         assert min(files.memory_mb.values()) > 0
-    assert 0.1 < measured.efficiencies(0)[0] < 1.3
-    assert (measured.subject.codec, measured.subject.variant) == ("h264", "0.4.x-n")
+    subject = measured.subject
+    assert (subject.codec, subject.width, subject.height) == ("h264", 160, 120)
     assert "limit: " in done.stdout
 
 
@@ -203,10 +219,17 @@ def test_the_bench_says_how_many_live_cameras_are_held(tmp_path: Path, clip: Pat
         (("--clip", "none.mp4"), "none.mp4"),
         (("--slo", "fast"), "--slo: found 'fast', must be like p95=100ms"),
         (("--variant", "9.9"), "--variant: no '9.9'"),
+        (("--slo", "p95=1s", "-o", "out"), "--slo writes no files"),
+        (("--weights", OURS, "--input-size", "0", "0"), "--input-size: must be multiples of 32"),
+        (
+            ("--weights", OURS, "--precision", "fp16", "--device", "cpu", *NO_CLIP),
+            "fp16 needs a GPU",
+        ),
+        (("--weights", OURS, *NO_CLIP), "test_bench.py"),
     ],
 )
 def test_a_wrong_call_is_said_at_once(
-    tmp_path: Path, arguments: tuple[str, ...], said: str
+    tmp_path: Path, arguments: tuple[object, ...], said: str
 ) -> None:
     done = bench(tmp_path, *arguments)
 

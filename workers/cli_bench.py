@@ -20,6 +20,7 @@ def bench(  # noqa: PLR0913 — the options of a command
     variant: str = "0.4.x-n",
     input_size: Annotated[tuple[int, int], Parameter(negative=())] = (384, 640),
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    device: str = "auto",
     cameras: Annotated[tuple[Annotated[int, _count], ...], _several] = _ABOUT,
     rounds: Annotated[int, _count] = 3,
     seconds: Annotated[float, Parameter(validator=cyclopts.validators.Number(gte=1))] = 8.0,
@@ -40,6 +41,8 @@ def bench(  # noqa: PLR0913 — the options of a command
         Height and width of the network's input.
     precision
         As in the config; the network alone is measured in fp32, too.
+    device
+        As in the config: auto, cpu, cuda or cuda:N.
     cameras
         Numbers of cameras to measure with: as files at full speed, and live.
     rounds
@@ -62,6 +65,7 @@ def bench(  # noqa: PLR0913 — the options of a command
             variant=variant,
             input_size=input_size,
             precision=precision,
+            device=device,
             cameras=cameras,
             rounds=rounds,
             seconds=seconds,

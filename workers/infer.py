@@ -41,7 +41,7 @@ def run(channel: Channel) -> None:
         max_detections=settings.max_detections,
     )
     frames = device.threads * device.batch
-    channel.send(control.Up(str(device), device.precision, frames))
+    channel.send(control.Up(str(runner), device.precision, frames))
     Inference(channel, runner, settings).serve()
 
 

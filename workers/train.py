@@ -16,7 +16,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -75,10 +75,11 @@ def train(recipe: Recipe, options: Options) -> int:
     training = Training(recipe, pictures, device=device, workers=options.workers)
     with _hold(options), open_progress(bar=True) as progress:
         history = _resume(training, options)
+        begin = None if history else _beginning(training, options.start)
         for scenes in (pictures, validation):
             draw(scenes, lambda done, of: progress.update(done, of, f"{done:,} of {of:,} drawn"))
-        if options.start is not None and not history:
-            _begin(training, options.start, pictures)
+        if begin is not None:
+            begin(pictures)
         report = _Report(training, options, history, progress)
         report.begin(pictures, validation)
         try:
@@ -224,13 +225,19 @@ def _check_output(options: Options) -> None:
         raise ConfigError(f"--resume: {file} is not there to go on from")
 
 
-def _begin(training: Training, start: Path, pictures: Pictures) -> None:
+def _beginning(training: Training, start: Path | None) -> Callable[[Pictures], None] | None:
+    """What begins with `start`, once there are pictures; what is wrong with it is said now."""
     from pipeline.yolov6.train import checkpoint
 
+    if start is None:
+        return None
+    if not start.exists():
+        raise ConfigError(f"--start: {start} does not exist")
     if start.is_dir():
         training.begin_from(checkpoint.load(start / CHECKPOINT))
-    else:
-        training.begin_folded(start, pictures)
+        return None
+    state = training.read_folded(start)
+    return lambda pictures: training.begin_folded(state, pictures)
 
 
 def _resume(training: Training, options: Options) -> list[dict[str, Any]]:

@@ -1,9 +1,11 @@
-"""Vedette beside its peers, end to end, in turns in one run: the same clip, size and structure.
+"""Vedette beside its peers on a CPU, end to end, in turns in one run: the same clip and size.
 
     make peers
 
-The peers run in an environment of their own (`requirements.txt`), one after another, so that each
-has the machine to itself. Medians of the rounds; the table is Markdown.
+ONNX Runtime runs our own network, exported. Ultralytics' yolov6n.yaml is its own drawing of
+YOLOv6-N, without BiFusion and with its own head; both have random weights. The peers run in an
+environment of their own (`requirements.txt`), one after another, so that each has the machine to
+itself. Medians of the rounds; the table is Markdown.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ HERE = Path(__file__).parent
 SIZE = (384, 640)  # height, width
 VARIANT = "0.4.x-n"
 CAMERAS = (1, 8)
+OURS = {"Vedette": "auto", "Vedette, float32": "fp32"}  # and their precision
 PEERS = (  # what the table says, the program, the precision
     ("Ultralytics, float32", "ultralytics_loop.py", "fp32"),
     ("Ultralytics, bfloat16 by autocast", "ultralytics_loop.py", "bf16"),
@@ -76,7 +79,7 @@ def _ways(
     clip = options.clip.absolute()
 
     def ours(precision: str) -> Callable[[int], float]:
-        settings = pipelines.Settings(clip, weights, SIZE, precision, options.seconds)
+        settings = pipelines.Settings(clip, weights, SIZE, precision, "cpu", options.seconds)
         return lambda cameras: pipelines.measure(settings, server, cameras, live=False).rate
 
     def peer(program: str, precision: str) -> Callable[[int], float]:
@@ -93,8 +96,7 @@ def _ways(
         return measure
 
     return {
-        "Vedette": ours("auto"),
-        "Vedette, float32": ours("fp32"),
+        **{name: ours(precision) for name, precision in OURS.items()},
         **{name: peer(program, precision) for name, program, precision in PEERS},
     }
 
@@ -102,8 +104,9 @@ def _ways(
 def _alone(options: argparse.Namespace, weights: Path) -> tuple[float, float]:
     """Frames/s of the network in float32, the best of several ways: ours, and ONNX Runtime's."""
     given = {"clip": "", "weights": str(weights), "input_size": SIZE, "precision": "fp32"}
-    given |= {"redis": "", "seconds": options.seconds / 4}
+    given |= {"redis": "", "device": "cpu", "seconds": options.seconds / 4}
     ours = max(rate["rate"] for rate in run_yardstick("network", given)["rates"])
+    del given["device"]
     given |= {"cameras": 1, "seconds": options.seconds}
     return ours, _run(options.python, "onnx_alone.py", given)["rate"]
 
@@ -122,18 +125,18 @@ def _run(python: str, program: str, given: dict[str, Any]) -> Any:
 
 
 def _table(rates: dict[tuple[str, int], list[float]], ways: list[str]) -> None:
-    print(
-        "| | "
-        + " | ".join(f"{n} camera{'s' * (n > 1)}, frames/s | ours ÷ this" for n in CAMERAS)
-        + " |"
-    )
-    print("|---|" + "---|---|" * len(CAMERAS))
+    heads = [
+        f"{n} camera{'s' * (n > 1)}, frames/s | ours ÷ this | ours in float32 ÷ this"
+        for n in CAMERAS
+    ]
+    print(f"| | {' | '.join(heads)} |\n|---|" + "---|---|---|" * len(CAMERAS))
     for name in ways:
         cells = []
         for cameras in CAMERAS:
-            pairs = zip(rates["Vedette", cameras], rates[name, cameras], strict=True)
             cells.append(f"{median(rates[name, cameras]):.1f}")
-            cells.append(f"{median(ours / theirs for ours, theirs in pairs):.2f}")
+            for ours in OURS:
+                pairs = zip(rates[ours, cameras], rates[name, cameras], strict=True)
+                cells.append(f"{median(one / other for one, other in pairs):.2f}")
         print(f"| {name} | {' | '.join(cells)} |")
 
 

@@ -22,7 +22,11 @@ _FUSED: dict[Callable[..., Tensor], str] = {
     F.silu: "swish",
     F.hardswish: "hardswish",
 }
-_CLOSE = 0.02  # of scores; in bfloat16 a sum in another order is one of 256 steps off
+# In bfloat16 a sum in another order is one of 256 steps off, and that of every layer.
+_CLOSE_BOX = 0.02  # of the longer side
+_CLOSE_LOGIT = 0.5
+
+_Answer = tuple[Tensor, Tensor]  # boxes, scores
 
 
 class Packed(nn.Module):
@@ -53,13 +57,17 @@ def _convolution(x: Tensor, *rest: Any) -> Tensor:
     return y
 
 
-@torch.no_grad()
-def prepack(network: YOLOv6, images: Tensor) -> bool:
-    """Packs all convolutions of `network` in place; `images` as it will get, [B, 3, H, W].
+def is_packed(network: YOLOv6) -> bool:
+    return any(isinstance(module, Packed) for module in network.modules())
 
-    Whether that could be done: if this torch or this processor cannot, or comes to other results,
-    the network is as it was. Some of torch's operators for it are not public, so this is tried
-    and not assumed.
+
+@torch.no_grad()
+def prepack(network: YOLOv6, image: Tensor, batch: int) -> bool:
+    """Packs all convolutions of `network` in place, for batches of about `batch` pictures.
+
+    `image` [1, 3, H, W] is one, as the network will get them. Whether it could be done: where this
+    torch or this processor cannot, or comes to other results, the network is as it was. Some of
+    torch's operators for it are not public, so this is tried and not assumed.
     """
     before = [
         (parent, name, child)
@@ -67,22 +75,29 @@ def prepack(network: YOLOv6, images: Tensor) -> bool:
         for name, child in parent.named_children()
         if isinstance(child, nn.Conv2d)
     ]
-    shapes, wanted = _shapes(network, images)
+    shapes, wanted = _shapes(network, image)
     try:
         for parent, name, conv in before:
-            setattr(parent, name, Packed(conv, shapes[conv]))
-        _, found = network(images)
+            setattr(parent, name, Packed(conv, (batch, *shapes[conv][1:])))
+        if _are_alike(network(image), wanted, longest=max(image.shape[2:])):
+            return True
     except (AttributeError, RuntimeError):
-        found = torch.full_like(wanted, torch.inf)
-    if torch.allclose(found, wanted, rtol=0, atol=_CLOSE):
-        return True
+        pass
     for parent, name, conv in before:
         setattr(parent, name, conv)
     return False
 
 
-def _shapes(network: YOLOv6, images: Tensor) -> tuple[dict[nn.Module, tuple[int, ...]], Tensor]:
-    """What each convolution gets, and the scores that come out."""
+def _are_alike(found: _Answer, wanted: _Answer, *, longest: int) -> bool:
+    boxes, scores = found
+    wanted_boxes, wanted_scores = wanted
+    logits, wanted_logits = (torch.logit(s.float(), eps=1e-6) for s in (scores, wanted_scores))
+    is_near = torch.allclose(boxes, wanted_boxes, rtol=_CLOSE_BOX, atol=_CLOSE_BOX * longest)
+    return is_near and torch.allclose(logits, wanted_logits, rtol=0, atol=_CLOSE_LOGIT)
+
+
+def _shapes(network: YOLOv6, image: Tensor) -> tuple[dict[nn.Module, tuple[int, ...]], _Answer]:
+    """What each convolution gets, and what comes out."""
     shapes: dict[nn.Module, tuple[int, ...]] = {}
 
     def see(module: nn.Module, inputs: tuple[Tensor]) -> None:
@@ -93,7 +108,7 @@ def _shapes(network: YOLOv6, images: Tensor) -> tuple[dict[nn.Module, tuple[int,
         for module in network.modules()
         if isinstance(module, nn.Conv2d)
     ]
-    _, scores = network(images)
+    answer: _Answer = network(image)
     for hook in hooks:
         hook.remove()
-    return shapes, scores
+    return shapes, answer

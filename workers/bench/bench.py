@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,8 @@ from workers.bench import pipelines, report, usage
 from workers.bench.results import Machine, Parts, Rate, Report, Round, Subject, Whole
 from workers.bench.slo import Slo, most_held
 from workers.embedded import EmbeddedRedis
+from workers.process import die_with
 
-_DRAWN = (720, 1280)  # height and width of the clip that is drawn where none is given
-_DRAWN_FRAMES = 50
 _MOST_HELD = 512  # cameras that are tried
 
 
@@ -38,6 +38,7 @@ class Options:
     variant: str
     input_size: tuple[int, int]  # height, width
     precision: str
+    device: str
     cameras: tuple[int, ...]
     rounds: int
     seconds: float  # of each run of the pipeline
@@ -49,109 +50,116 @@ def bench(options: Options) -> int:
     """Prints what it finds, and writes it into the folder. The exit code."""
     with tempfile.TemporaryDirectory(prefix="vedette-bench-") as name:
         settings = _settings(options, Path(name))
+        about = run_yardstick("about", _given(settings))  # refuses what cannot be measured
         with EmbeddedRedis(Path(name) / "redis") as redis:
             if options.slo is not None:
-                report.show_held(*_ramp(options.slo, settings, redis), options.slo)
+                held = _ramp(options.slo, settings, redis, about["rate"])
+                report.show_held(held, options.slo, _MOST_HELD)
                 return 0
-            found = _measure(options, settings, redis)
-    report.show(found)
+            rounds = []
+            for number in range(options.rounds):
+                _say(f"round {number + 1} of {options.rounds}")
+                rounds.append(_round(options.cameras, settings, redis))
+        found = Report(
+            made_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            machine=_machine(about["torch"]),
+            subject=_subject(settings, about),
+            rounds=rounds,
+        )
     if options.output is not None:
         report.write(found, options.output)
+    report.show(found)
     return 0
 
 
 def _settings(options: Options, folder: Path) -> pipelines.Settings:
-    """Checks what can be checked before anything is measured."""
-    clip, weights = options.clip, options.weights
+    """Checks what the options alone show, and makes what is not given."""
+    clip, weights, size = options.clip, options.weights, options.input_size
+    if options.slo is not None and options.output is not None:
+        raise ConfigError("--slo writes no files: leave --output out")
+    if options.output is not None:
+        report.check_folder(options.output)
     if weights is None:
         if options.variant not in VARIANTS:
             raise ConfigError(f"--variant: no {options.variant!r}; see `vedette weights list`")
         weights = folder / "random.safetensors"
-        given = {"path": str(weights), "variant": options.variant, "input_size": options.input_size}
+        given = {"path": str(weights), "variant": options.variant, "input_size": size}
         run_yardstick("weights", given)
     stride = inspect(weights).stride
-    if any(side % stride for side in options.input_size):
+    if any(side % stride or side <= 0 for side in size):
         raise ConfigError(f"--input-size: must be multiples of {stride} for these weights")
-    if options.output is not None:
-        report.check_folder(options.output)
     if clip is None:
         clip = folder / "street.mp4"
         _say("drawing a clip")
-        _draw(clip)
-    return pipelines.Settings(clip, weights, options.input_size, options.precision, options.seconds)
-
-
-def _draw(clip: Path) -> None:
-    from pipeline.scenes.clip import write_clip
-    from pipeline.scenes.setting import Setting
-
-    write_clip(clip, Setting(101, "street", "day", "clear", _DRAWN, rate=25.0), _DRAWN_FRAMES)
-
-
-def _measure(options: Options, settings: pipelines.Settings, redis: EmbeddedRedis) -> Report:
-    rounds, plans = [], []
-    for number in range(options.rounds):
-        _say(f"round {number + 1} of {options.rounds}")
-        found, about = _round(options.cameras, settings, redis)
-        rounds.append(found)
-        plans.append(about)
-    return Report(
-        made_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        machine=_machine(plans[0]["torch"]),
-        subject=_subject(settings, plans[0]["plan"]),
-        rounds=rounds,
+        run_yardstick("draw", {"path": str(clip)})
+    return pipelines.Settings(
+        clip, weights, size, options.precision, options.device, options.seconds
     )
 
 
-def _round(
-    cameras: Sequence[int], settings: pipelines.Settings, redis: EmbeddedRedis
-) -> tuple[Round, dict[str, Any]]:
-    """Everything once, and what the network says of itself."""
-    subject = {
-        **{"clip": str(settings.clip), "weights": str(settings.weights), "redis": redis.url},
+def _given(settings: pipelines.Settings) -> dict[str, Any]:
+    """What a yardstick is told."""
+    return {
+        **{"clip": str(settings.clip), "weights": str(settings.weights)},
         **{"input_size": settings.input_size, "precision": settings.precision},
-        "seconds": settings.seconds / 4,
+        **{"device": settings.device, "seconds": settings.seconds / 4},
     }
-    about = run_yardstick("network", subject)
+
+
+def _round(cameras: Sequence[int], settings: pipelines.Settings, redis: EmbeddedRedis) -> Round:
+    """Everything once."""
+    given = {**_given(settings), "redis": redis.url}
+    network = run_yardstick("network", given)
     parts: dict[str, float] = {}
     for part in ("reading", "nms", "publishing"):
-        parts |= run_yardstick(part, subject)
+        parts |= run_yardstick(part, given)
     wholes: list[Whole] = []
     for live in (False, True):
         for count in cameras:
-            _say(f"{count} {'live cameras' if live else 'files at full speed'}")
+            _say(f"{count} live" if live else f"{count} at full speed")
             wholes.append(pipelines.measure(settings, redis, count, live=live))
-    rates = msgspec.convert(about["rates"], list[Rate])
-    return Round(rates, msgspec.convert(_rounded(parts), Parts), wholes), about
+    rates = msgspec.convert(network["rates"], list[Rate])
+    return Round(rates, network["unpacked"], msgspec.convert(_rounded(parts), Parts), wholes)
 
 
 def _ramp(
-    slo: Slo, settings: pipelines.Settings, redis: EmbeddedRedis
-) -> tuple[int, dict[int, Whole]]:
-    """How many live cameras are held, and what was seen of each number that was tried."""
-    seen: dict[int, Whole] = {}
+    slo: Slo, settings: pipelines.Settings, redis: EmbeddedRedis, rate: float
+) -> dict[int, Whole | None]:
+    """What was seen of each number of live cameras that was tried; None: it did not run."""
+    seen: dict[int, Whole | None] = {}
 
     def holds(cameras: int) -> bool:
-        seen[cameras] = pipelines.measure(settings, redis, cameras, live=True)
-        _say(report.of_held(cameras, seen[cameras], slo))
-        return slo.is_met(seen[cameras])
+        try:
+            seen[cameras] = whole = pipelines.measure(settings, redis, cameras, live=True)
+        except VedetteError as error:
+            seen[cameras] = None
+            _say(f"{cameras} live: {error}")
+            return False
+        _say(report.of_held(cameras, whole, slo))
+        due = cameras * max(0.0, rate - 1 / settings.seconds)  # one may be on its way at either end
+        return slo.is_met(whole, due)
 
-    return most_held(holds, _MOST_HELD), seen
+    held = most_held(holds, _MOST_HELD)
+    return {held: seen.get(held), **{n: seen[n] for n in seen if n == held + 1}}
 
 
 def run_yardstick(part: str, given: dict[str, Any]) -> Any:
-    """The answer of a part that was measured alone. Raises VedetteError."""
+    """The answer of a part that is measured alone. Raises ConfigError where it cannot be."""
     command = [sys.executable, "-P", "-m", "workers.bench.yardstick", part, json.dumps(given)]
     done = subprocess.run(
         command,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
+        preexec_fn=partial(die_with, os.getpid()),  # this process has no other thread
         check=False,
     )
     if done.returncode:
         raise VedetteError(f"the measurement of the {part} alone failed")
-    return json.loads(done.stdout or b"null")
+    answer = json.loads(done.stdout or b"null")
+    if isinstance(answer, dict) and "error" in answer:
+        raise ConfigError(answer["error"])
+    return answer
 
 
 def _machine(torch: str) -> Machine:
@@ -159,7 +167,7 @@ def _machine(torch: str) -> Machine:
     gpu = usage.gpu()
     return Machine(
         processor=name,
-        cores=len(os.sched_getaffinity(0)),
+        cores=usage.cores(),
         instructions=instructions,
         memory_gb=usage.memory_gb(),
         gpu=None if gpu is None else gpu[0],
@@ -169,23 +177,16 @@ def _machine(torch: str) -> Machine:
     )
 
 
-def _subject(settings: pipelines.Settings, plan: str) -> Subject:
-    from pipeline.sources import open_source
-
+def _subject(settings: pipelines.Settings, about: dict[str, Any]) -> Subject:
     info = inspect(settings.weights)
-    with open_source(str(settings.clip), live=False, loop=False) as source:
-        first, second = next(iter(source)), next(iter(source))
-        codec = source.codec
+    clip = {name: about[name] for name in ("codec", "width", "height", "rate")}
     return Subject(
         clip=settings.clip.name,
-        codec=codec,
-        width=first.width,
-        height=first.height,
-        rate=round(1 / max(1e-3, second.media_time - first.media_time), 2),
         variant=info.variant,
         weights=info.digest,
         input_size=settings.input_size,
-        plan=plan,
+        plan=about["plan"],
+        **clip,
     )
 
 

@@ -36,6 +36,7 @@ class Settings:
     weights: Path
     input_size: tuple[int, int]
     precision: str
+    device: str
     seconds: float
 
 
@@ -45,6 +46,7 @@ def measure(settings: Settings, redis: EmbeddedRedis, cameras: int, *, live: boo
         "weights": str(settings.weights),
         "input_size": list(settings.input_size),
         "precision": settings.precision,
+        "device": settings.device,
     }
     camera = {"url": str(settings.clip), "loop": True, "live": live, "maxlen": 1000}
     if live:
@@ -58,6 +60,8 @@ def measure(settings: Settings, redis: EmbeddedRedis, cameras: int, *, live: boo
     with Supervisor() as supervisor:
         watch = _Watch(supervisor, redis.process.pid, settings.seconds)
         outcome = Run(plan, redis.url, supervisor, watch, Options(observer=watch)).serve()
+    if watch.was_told_to_end:
+        raise KeyboardInterrupt
     if outcome.problems or watch.end is None:
         raise VedetteError("; ".join(outcome.problems) or "the pipeline published too little")
     return watch.whole(cameras, live=live)
@@ -84,7 +88,8 @@ class _Watch:
         self._gives_up_at = time.monotonic() + _GIVE_UP
         self._frames: list[Stamps] = []
         self._memory: dict[str, float] = {}
-        self._gpu: tuple[str, float] | None = None
+        self._gpu: tuple[str, float | None] | None = None
+        self._gave_up = False
         self.begin: _Moment | None = None
         self.end: _Moment | None = None
 
@@ -95,7 +100,13 @@ class _Watch:
         """As `update`."""
 
     def record(self, frames: Sequence[Stamps]) -> None:
-        self._frames += frames
+        if self.begin is not None and self.end is None:
+            self._frames += frames
+
+    @property
+    def was_told_to_end(self) -> bool:
+        """By somebody else, before it had seen enough."""
+        return self.end is None and not self._gave_up
 
     def update(self, cameras: list[CameraRun], before: int) -> None:
         now = time.monotonic()
@@ -107,8 +118,8 @@ class _Watch:
             signal.raise_signal(signal.SIGTERM)
         elif self.begin is None and now >= self._begins_at:
             self.begin = self._moment(cameras)
-        elif now > self._gives_up_at:
-            self._gives_up_at = float("inf")
+        elif self.begin is None and now > self._gives_up_at and not self._gave_up:
+            self._gave_up = True
             signal.raise_signal(signal.SIGTERM)
         elif min(camera.totals.published for camera in cameras) >= _WARM_FRAMES:
             self._begins_at = min(self._begins_at, now + _WARM_SECONDS)

@@ -33,23 +33,30 @@ def show(report: Report) -> None:
     console.print(f"limit: {_limit(report)}", highlight=False)
 
 
-def show_held(held: int, seen: Mapping[int, Whole], slo: Slo) -> None:
-    """How many cameras are held, with the last number that was and the first that was not."""
-    print(f"held within {slo}: {held} live cameras")
-    for cameras in (held, held + 1):
-        if cameras in seen:
-            print(of_held(cameras, seen[cameras], slo))
+def show_held(seen: Mapping[int, Whole | None], slo: Slo, most: int) -> None:
+    """`seen`: of the last number that was held, and of the one above it if that was tried."""
+    held = min(seen)
+    least = "at least " if held == most else ""
+    print(f"held within {slo}: {least}{held} live cameras")
+    for cameras, whole in seen.items():
+        if whole is not None:
+            print(of_held(cameras, whole, slo))
 
 
 def of_held(cameras: int, whole: Whole, slo: Slo) -> str:
     latency = slo.latency(whole)
     found = "nothing came through" if math.isinf(latency) else f"{slo.quantile} {latency:.0f} ms"
     word = "camera" if cameras == 1 else "cameras"
-    return f"{cameras} {word}: {found}, {whole.share:.1%} of {whole.offered:.0f} frames/s published"
+    return f"{cameras} {word}: {found}, {whole.rate:.1f} of {whole.offered:.1f} frames/s published"
 
 
 def check_folder(folder: Path) -> None:
-    """Raises ConfigError where nothing can be written, before anything is measured."""
+    """Raises ConfigError where nothing can be written, before anything is measured.
+
+    Raises ModuleNotFoundError where there is nothing to draw with.
+    """
+    import pipeline.charts  # noqa: F401
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -66,7 +73,7 @@ def write(report: Report, folder: Path) -> None:
         (folder / PNG).write_bytes(picture(report))
     except OSError as error:
         raise ConfigError(f"--output: {folder} cannot be written to: {error.strerror}") from None
-    print(f"written: {folder / JSON}, {folder / PNG}")
+    print(f"vedette: written: {folder / JSON}, {folder / PNG}", file=sys.stderr)
 
 
 def picture(report: Report) -> bytes:
@@ -82,7 +89,10 @@ def picture(report: Report) -> bytes:
         rates["live" if whole.live else "files"].append((x, median(one.rate for one in found)))
         if whole.live:
             for name, field in (("median", "p50"), ("p95", "p95")):
-                latency[name].append((x, _latency(found, "whole", field)))
+                if (time := _latency(found, "whole", field)) is not None:
+                    latency[name].append((x, time))
+    for line in (*rates.values(), *latency.values()):
+        line.sort()
     subject = report.subject
     size = "x".join(map(str, subject.input_size))
     return png(
@@ -99,7 +109,7 @@ def _heading(report: Report) -> str:
     return (
         f"{subject.variant} at {size} on {subject.plan}; {subject.clip}: {subject.codec}"
         f" {subject.width}x{subject.height} {subject.rate:g}/s\n{machine.processor},"
-        f" {machine.cores} cores ({' '.join(machine.instructions)}), {machine.gpu or 'no GPU'},"
+        f" {machine.cores:g} cores ({' '.join(machine.instructions)}), {machine.gpu or 'no GPU'},"
         f" torch {machine.torch}; medians of {len(report.rounds)} rounds"
     )
 
@@ -111,11 +121,18 @@ def _alone(report: Report) -> Table:
         name = f"network, {rate.precision}, batches of {rate.batch}, {way}"
         table.add_row(name, f"{report.typical(lambda one, i=i: one.network[i].rate):.1f}", "")  # type: ignore[misc]
 
+    unpacked = report.typical(lambda one: one.unpacked)
+    table.add_row(
+        f"the same in plain torch, {report.precision}, batches of 4", f"{unpacked:.1f}", ""
+    )
+
     def of(read: str) -> float:
         return report.typical(lambda one: float(getattr(one.parts, read)))
 
     for name, cost in (("decode", of("decode_ms")), ("resize", of("resize_ms"))):
         table.add_row(f"{name}, one thread", f"{1000 / cost:.0f}", f"{cost:.2f} ms")
+    bare = of("bare_ms")
+    table.add_row("both in bare PyAV", f"{1000 / bare:.0f}", f"{bare:.2f} ms")
     boxes = f"NMS, {of('nms_found'):.0f} boxes kept"
     table.add_row(boxes, f"{1e6 / of('nms_us'):,.0f}", f"{of('nms_us'):.0f} µs")
     ours, plain = of("publish_rate"), of("plain_rate")
@@ -142,8 +159,8 @@ def _wholes(report: Report, *, live: bool) -> Table:
         if not live:
             row.append(f"{median(report.efficiencies(i)):.2f}")
         row.append(f"{median(one.share for one in found):.1%}")
-        row += [f"{_latency(found, 'whole', field):.0f}" for field in ("p50", "p95")]
-        row += [f"{_latency(found, s, 'p95'):.1f}" for s in results.STAGES[:-1]]
+        row += [_shown(_latency(found, "whole", field)) for field in ("p50", "p95")]
+        row += [_shown(_latency(found, stage, "p95")) for stage in results.STAGES[:-1]]
         memory = median(sum(one.memory_mb.values()) for one in found)
         each = median(one.memory_mb.get("ingest", 0.0) for one in found) / first.cameras
         row += [f"{median(sum(one.cpu.values()) for one in found):.2f}", f"{memory:.0f}"]
@@ -151,10 +168,15 @@ def _wholes(report: Report, *, live: bool) -> Table:
     return table
 
 
-def _latency(found: list[Whole], stage: str, field: str) -> float:
-    """The median of the rounds; nothing where no frame came through."""
-    times = [getattr(one.latency[stage], field) for one in found if stage in one.latency]
-    return median(times) if times else 0.0
+def _latency(found: list[Whole], stage: str, field: str) -> float | None:
+    """The median of the rounds; None where in any of them no frame came through."""
+    if any(stage not in one.latency for one in found):
+        return None
+    return float(median(getattr(one.latency[stage], field) for one in found))
+
+
+def _shown(milliseconds: float | None) -> str:
+    return "-" if milliseconds is None else f"{milliseconds:.1f}"
 
 
 def _limit(report: Report) -> str:

@@ -15,7 +15,7 @@ class Machine(msgspec.Struct, frozen=True):
     """Where it was measured."""
 
     processor: str
-    cores: int  # that this process may use
+    cores: float  # that this process may use
     instructions: list[str]  # those that decide how fast a network runs
     memory_gb: float
     gpu: str | None
@@ -54,6 +54,7 @@ class Parts(msgspec.Struct, frozen=True):
     resize_ms: float  # CPU, a frame: from the decoder's picture into a slot
     nms_us: float  # CPU, a picture
     nms_found: float  # boxes in a picture, mean
+    bare_ms: float  # CPU, a frame: PyAV alone, decoding and resizing to RGB
     publish_us: float  # CPU, a message of 5 detections
     publish_rate: float  # messages/s
     plain_rate: float  # messages/s of redis-py's pipeline of 50, sending bytes that are ready
@@ -89,6 +90,7 @@ class Round(msgspec.Struct, frozen=True):
     """Everything once, one after the other."""
 
     network: list[Rate]
+    unpacked: float  # frames/s of the network as torch runs it, batches of 4 side by side
     parts: Parts
     wholes: list[Whole]
 
@@ -128,7 +130,7 @@ class Report(msgspec.Struct, frozen=True):
         return median(map(read, self.rounds))
 
 
-def ideal(network: float, parts: Parts, cores: int, *, is_gpu: bool) -> float:
+def ideal(network: float, parts: Parts, cores: float, *, is_gpu: bool) -> float:
     """Frames/s if nothing but decoding, resizing and the network cost anything.
 
     On a CPU all of it shares the cores: cores / (CPU seconds of decoding and resizing a frame +
@@ -140,7 +142,7 @@ def ideal(network: float, parts: Parts, cores: int, *, is_gpu: bool) -> float:
     return cores / (seconds + cores / network)
 
 
-def limit(network: float, parts: Parts, cores: int, *, is_gpu: bool) -> str:
+def limit(network: float, parts: Parts, cores: float, *, is_gpu: bool) -> str:
     """Which part it is that lets no more frames through, in words."""
     seconds = (parts.decode_ms + parts.resize_ms) / 1000
     if is_gpu:

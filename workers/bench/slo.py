@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pipeline.errors import ConfigError
 from workers.bench.results import Whole
 
-LEAST_SHARE = 0.99  # of the frames that arrive: a camera that loses more is not held
+LEAST_SHARE = 0.99  # of the frames that are due: a camera that loses more is not held
 _FORM = re.compile(r"p(50|95|99)=(\d+(?:\.\d+)?)(ms|s)")
 
 
@@ -36,8 +36,9 @@ class Slo:
         found = whole.latency.get("whole")
         return float(getattr(found, self.quantile)) if found else float("inf")
 
-    def is_met(self, whole: Whole) -> bool:
-        return self.latency(whole) <= self.milliseconds and whole.share >= LEAST_SHARE
+    def is_met(self, whole: Whole, due: float) -> bool:
+        """`due`: frames/s that all cameras together have."""
+        return self.latency(whole) <= self.milliseconds and whole.rate >= LEAST_SHARE * due
 
 
 def most_held(holds: Callable[[int], bool], most: int) -> int:

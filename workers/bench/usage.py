@@ -47,16 +47,29 @@ def memory(pids: Pids) -> dict[str, float]:
     return {role: round(count / 1e6, 1) for role, count in found.items()}
 
 
-def gpu() -> tuple[str, float] | None:
-    """The name of the first GPU, and the megabytes that are in use there; None without one."""
+def gpu() -> tuple[str, float | None] | None:
+    """The name of the first GPU, and the megabytes in use there if it says; None without one."""
     if shutil.which("nvidia-smi") is None:
         return None
     query = ["nvidia-smi", "--query-gpu=name,memory.used", "--format=csv,noheader,nounits"]
-    done = subprocess.run(query, capture_output=True, text=True, check=False, timeout=30)
-    if done.returncode or not done.stdout.strip():
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
         return None
-    name, _, used = done.stdout.splitlines()[0].rpartition(", ")
-    return name, float(used)
+    name, _, used = done.stdout.partition("\n")[0].rpartition(", ")
+    return (name, float(used) if used.strip().isdecimal() else None) if name else None
+
+
+def cores() -> float:
+    """That this process may use: those it may run on, and of their time what its group is given.
+
+    (cgroup v2, cpu.max; a container has its own at the top.)
+    """
+    allowed = float(len(os.sched_getaffinity(0)))
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return min(allowed, int(quota) / int(period))  # ValueError: "max"
+    return allowed
 
 
 def processor() -> tuple[str, list[str]]:

@@ -153,19 +153,32 @@ class Training:
             reason = str(error).partition("\n")[0][:120]
             raise ConfigError(f"--start: the checkpoint is not of its network: {reason}") from None
 
-    def begin_folded(self, path: Path, pictures: Pictures) -> None:
-        """Begins with a weights file; where it has other classes, what tells them begins anew.
+    def read_folded(self, path: Path) -> dict[str, Tensor]:
+        """What `begin_folded` takes of a weights file; of other classes, not what tells them.
 
-        Raises ConfigError if it is of another variant, WeightsError if it is no weights file.
+        Raises ConfigError if it is of another network, WeightsError if it is no weights file.
         """
         info = inspect(path)
         self._check_start("variant", info.variant)
-        state = load(path).to(self.device).state_dict()
-        if info.classes != self._names:
-            state = {key: t for key, t in state.items() if not key.startswith(_CLASS_LAYERS)}
-        numbers = range(0, len(pictures), max(1, len(pictures) // _LOOKED_AT))
-        whole_ones = [whole(pictures[i], self.recipe.input_size).image for i in numbers]
-        images = torch.from_numpy(np.stack(whole_ones[:_LOOKED_AT])).to(self.device)
+        network = load(path)
+        ours, theirs = self._network.detect.bins, network.detect.bins
+        if ours != theirs:
+            raise ConfigError(f"--start: found distances in {theirs} bins, must be in {ours}")
+        state = network.to(self.device).state_dict()
+        if info.classes == self._names:
+            return state
+        return {key: t for key, t in state.items() if not key.startswith(_CLASS_LAYERS)}
+
+    def begin_folded(self, state: Mapping[str, Tensor], pictures: Pictures) -> None:
+        """Begins with folded weights, looking at some pictures for what values they give.
+
+        Raises ConfigError for blocks that are folded by other rules than `unfold` knows.
+        """
+        # Without gradients twice a step's pictures take less memory than a step.
+        count = min(_LOOKED_AT, 2 * self.recipe.batch, len(pictures))
+        numbers = [i * len(pictures) // count for i in range(count)]
+        looked_at = [whole(pictures[i], self.recipe.input_size).image for i in numbers]
+        images = torch.from_numpy(np.stack(looked_at)).to(self.device)
         unfold(self._network, state, images.permute(0, 3, 1, 2).float() / 255)
         self._average.network.load_state_dict(self._network.state_dict())
 

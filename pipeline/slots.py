@@ -29,7 +29,8 @@ Every frame is somewhere, each place counted by who holds it:
 
 A live camera writes into its three slots in turn and never asks. A file waits: for the slot (infer
 has `taken` the frame that lies there) and for credit (`published` is not too far behind); whoever
-moves one of these adds to the `bell`, an eventfd, so that ingest can sleep on it.
+moves one of these, and sees room for a few frames, adds to the `bell`, an eventfd, so that ingest
+can sleep on it.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ _DROPS = 8  # words from the start of a section to its table of reasons
 _RECORDS, _RECORD = 4096, 1024  # bytes
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 _PAGE = 4096
+_ROOMY = 4  # frames that are worth waking a process for
 
 _tickets = decoder(Ticket)
 _lock = threading.Lock()
@@ -160,11 +162,16 @@ class Slots:
 
     # ── ingest ────────────────────────────────────────────────────────────────────────────────
 
-    def may_write(self) -> bool:
-        """Whether a file's next frame has a slot and a credit (a live camera never asks)."""
-        number = self.sent + 1
-        unconfirmed = number - self.published
-        return number - self.taken <= self.geometry.slots and unconfirmed <= self.geometry.credits
+    @property
+    def room(self) -> int:
+        """For how many more frames of a file there are slots and credits."""
+        slots = self.geometry.slots - (self.sent - self.taken)
+        return min(slots, self.geometry.credits - (self.sent - self.published))
+
+    @property
+    def is_roomy(self) -> bool:
+        """Whether there is so much room that a file's ingest is woken, if it sleeps."""
+        return self.room >= max(1, min(_ROOMY, self.geometry.slots // 2))
 
     def begin(self) -> np.ndarray:
         """The pixels of the next frame's slot, uint8 [height, width, 3], from now on not whole."""
@@ -367,7 +374,15 @@ class Slots:
         return self._memory[at * 8 + 24 : at * 8 + 24 + length]
 
     def _ring(self) -> None:
-        if not self.geometry.live:
+        """Wakes a file's ingest for several frames rather than for each.
+
+        It sleeps without any room, and all that is under way becomes room in the end. Infer and
+        publish may be here at once: behind the fence one of them sees what both have counted.
+        """
+        if self.geometry.live:
+            return
+        _fence()
+        if self.is_roomy:
             os.eventfd_write(self.bell, 1)
 
 

@@ -3,7 +3,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
@@ -27,6 +29,16 @@ def write(slots: Slots, seq: int) -> int:
 def twin(slots: Slots) -> Slots:
     """The same memory as another process maps it."""
     return Slots.attach(os.dup(slots.fd), os.dup(slots.bell), slots.geometry)
+
+
+@contextmanager
+def slots_of(geometry: Geometry) -> Iterator[tuple[Slots, Slots]]:
+    """As ingest has them, and as infer."""
+    ingest = Slots.create("yard", geometry)
+    infer = twin(ingest)
+    yield ingest, infer
+    ingest.close()
+    infer.close()
 
 
 @pytest.fixture
@@ -87,16 +99,16 @@ def test_a_file_waits_for_its_slot_and_for_its_credit(file: tuple[Slots, Slots])
 
     write(ingest, 0)
     write(ingest, 1)
-    assert not ingest.may_write()  # both slots hold frames that nobody has taken
+    assert ingest.room == 0  # both slots hold frames that nobody has taken
     infer.count_taken(1)
-    assert ingest.may_write()
+    assert ingest.room == 1
     write(ingest, 2)
     infer.count_taken(3)
     write(ingest, 3)
     infer.count_taken(4)
-    assert not ingest.may_write()  # four frames are not confirmed
+    assert ingest.room == 0  # four frames are not confirmed
     infer.count_published(1, (1, 1))
-    assert ingest.may_write()
+    assert ingest.room == 1
 
 
 def test_whoever_moves_a_counter_rings_the_bell_of_a_file(file: tuple[Slots, Slots]) -> None:
@@ -107,6 +119,51 @@ def test_whoever_moves_a_counter_rings_the_bell_of_a_file(file: tuple[Slots, Slo
     infer.count_published(1, (1, 1))
 
     assert os.eventfd_read(ingest.bell) == 2
+
+
+def test_the_bell_is_silent_until_there_is_room_for_a_few_frames() -> None:
+    with slots_of(Geometry(slots=12, height=8, width=8, live=False)) as (ingest, infer):
+        for seq in range(12):
+            write(ingest, seq)
+        assert ingest.room == 0
+
+        infer.count_taken(3)
+        with pytest.raises(BlockingIOError):
+            os.eventfd_read(ingest.bell)
+        assert ingest.room == 3
+        assert not ingest.is_roomy
+        infer.count_taken(4)
+
+        assert os.eventfd_read(ingest.bell) == 1
+        assert ingest.is_roomy
+
+
+def test_whoever_comes_last_rings_though_both_count_at_once() -> None:
+    """Room is of slots and of credits: neither of two that are in a hurry may leave it unsaid."""
+    geometry = Geometry(slots=3, height=8, width=8, live=False)
+    for _ in range(200):
+        with slots_of(geometry) as (ingest, infer):
+            publish = twin(ingest)
+            for seq in range(3):
+                write(ingest, seq)
+                infer.count_taken(seq + 1)
+            for seq in range(3, 6):
+                write(ingest, seq)
+            with suppress(BlockingIOError):
+                os.eventfd_read(ingest.bell)
+            assert ingest.room == 0  # neither a slot nor a credit
+
+            both = [
+                threading.Thread(target=infer.count_taken, args=(6,)),
+                threading.Thread(target=publish.count_published, args=(1, (1, 1))),
+            ]
+            for one in both:
+                one.start()
+            for one in both:
+                one.join()
+
+            assert os.eventfd_read(ingest.bell) >= 1
+            publish.close()
 
 
 def test_memory_that_cannot_be_had_is_refused_in_one_sentence() -> None:

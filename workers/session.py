@@ -160,7 +160,7 @@ class Session:
         link = self._link
         if link.camera.live:
             return True
-        while not (link.is_joined and link.slots.may_write()):
+        while not (link.is_joined and link.slots.room > 0):
             if link.hear(bell=True):
                 return False
             link.slots.quiet_bell()

@@ -102,7 +102,7 @@ class Totals:
     def read(self) -> int | None:
         """Pictures that have been read into this memory; None where no more should be by now."""
         slots = self._slots
-        if slots is None or slots.is_finished or not (self._live or slots.may_write()):
+        if slots is None or slots.is_finished or not (self._live or slots.is_roomy):
             return None
         return slots.arrived + slots.passed
 

@@ -4,7 +4,8 @@ A batch is gathered into one contiguous block of bytes [B, H, W, 3], which *is* 
 tensor [B, 3, H, W] seen the other way, and then runs on one of a few threads. On a CPU each thread
 computes its whole batch alone: batches side by side need no barrier, where one batch on all cores
 waits, layer by layer, for whichever thread was preempted. On a GPU each thread has its own stream,
-so that one batch's copies overlap another's computing.
+so that one batch's copies overlap another's computing, and replays the network from a recording
+(`graphs.py`) where that can be made.
 """
 
 from __future__ import annotations
@@ -22,18 +23,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, VedetteError
+from pipeline.graphs import Compute, Recorded, buckets_up_to, record
 from pipeline.letterbox import Letterbox
 from pipeline.messages import Detections
 from pipeline.yolov6 import load
 from pipeline.yolov6.network import YOLOv6
-from pipeline.yolov6.nms import select
+from pipeline.yolov6.nms import Selection, select
 from pipeline.yolov6.prepack import is_packed, prepack
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _CPU_BATCH = 4  # frames: larger batches of one thread gain nothing and make everybody wait
 _GPU_STREAMS = 2
 _RECOVERY = 500  # batches without a want of memory after which they may be larger again
+_recording = threading.Lock()  # one thread at a time
 _DEVICE = re.compile(r"cpu|cuda(:[0-9]{1,3})?")
 
 
@@ -125,11 +128,15 @@ class Runner:
         multi_label: bool = False,
     ) -> None:
         self.plan = plan
+        self.complaint: str | None = None  # why it runs slower than it might
+        self._input_size = input_size
         self._iou = iou
         self._max_detections = max_detections
         self._multi_label = multi_label
         self._dtype = PRECISIONS[plan.precision]
         self._network = as_run(network, plan, input_size)
+        if plan.device.type == "cpu" and not is_packed(self._network):
+            self.complaint = "its kernels could not be packed"
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._free: queue.SimpleQueue[Staging] = queue.SimpleQueue()
         shape = (plan.batch, *input_size, 3)
@@ -144,8 +151,7 @@ class Runner:
 
     def __str__(self) -> str:
         """How it runs, for a log."""
-        is_slower = self.plan.device.type == "cpu" and not is_packed(self._network)
-        return f"{self.plan}, kernels not packed" if is_slower else str(self.plan)
+        return f"{self.plan}; {self.complaint}" if self.complaint else str(self.plan)
 
     @property
     def most(self) -> int:
@@ -203,8 +209,22 @@ class Runner:
     def _start_thread(self) -> None:
         if self.plan.device.type == "cuda":
             self._local.stream = torch.cuda.Stream(self.plan.device)  # type: ignore[no-untyped-call]
+            self._local.compute = self._recorded()
         else:
             torch.set_num_threads(1)
+            self._local.compute = self._compute
+
+    def _recorded(self) -> Compute:
+        """This thread's recording of the network, or the network where there is none."""
+        shape = (self.plan.batch, *self._input_size, 3)
+        pixels = torch.randint(256, shape, dtype=torch.uint8, device=self.plan.device)
+        buckets = buckets_up_to(self.plan.batch)
+        try:
+            with _recording, torch.inference_mode(), torch.cuda.stream(self._local.stream):
+                return Recorded(self._compute, buckets, pixels, record)
+        except (RuntimeError, VedetteError) as error:  # RuntimeError: also a want of memory
+            self.complaint = f"runs without CUDA graphs: {str(error).partition(chr(10))[0]}"
+            return self._compute
 
     @torch.inference_mode()
     def _run(self, staging: Staging, thresholds: Sequence[Thresholds]) -> list[Found]:
@@ -251,9 +271,7 @@ class Runner:
         return max(1, too_many // 2)
 
     def _detect(self, pixels: Tensor, thresholds: Sequence[Thresholds]) -> list[Found]:
-        pixels = pixels.to(self.plan.device, non_blocking=True)
-        images = pixels.permute(0, 3, 1, 2).to(self._dtype)  # [B, 3, H, W], 0 … 255
-        boxes, scores = self._network(images)
+        boxes, scores = self._local.compute(pixels)
         kept = select(
             boxes,
             scores,
@@ -263,10 +281,28 @@ class Runner:
             multi_label=self._multi_label,
             class_ids=[threshold.class_ids for threshold in thresholds],
         )
-        return [
-            Found(xyxy.cpu().numpy(), best.cpu().numpy(), class_id.to("cpu", torch.int16).numpy())
-            for xyxy, best, class_id in kept
-        ]
+        return _to_host(kept)
+
+    def _compute(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 [B, H, W, 3], wherever it is → boxes and scores on the device."""
+        pixels = pixels.to(self.plan.device, non_blocking=True)
+        images = pixels.permute(0, 3, 1, 2).to(self._dtype)  # [B, 3, H, W], 0 … 255
+        answer: tuple[Tensor, Tensor] = self._network(images)
+        return answer
+
+
+def _to_host(kept: Sequence[Selection]) -> list[Found]:
+    """By one copy of all pictures together: from a GPU each waits for all that is before it."""
+    rows = torch.cat(
+        [torch.cat((s.xyxy, s.confidence[:, None], s.class_id[:, None]), 1) for s in kept]
+    )
+    table, found, start = rows.cpu().numpy(), [], 0
+    for selection in kept:
+        part = table[start : start + len(selection.confidence)]
+        start += len(part)
+        columns = part[:, :4].copy(), part[:, 4].copy(), part[:, 5].astype(np.int16)
+        found.append(Found(*columns))
+    return found
 
 
 def as_run(network: YOLOv6, plan: Plan, input_size: tuple[int, int]) -> YOLOv6:

@@ -29,8 +29,7 @@ Every frame is somewhere, each place counted by who holds it:
 
 A live camera writes into its three slots in turn and never asks. A file waits: for the slot (infer
 has `taken` the frame that lies there) and for credit (`published` is not too far behind); whoever
-moves one of these, and sees room for a few frames, adds to the `bell`, an eventfd, so that ingest
-can sleep on it.
+moves one of these and sees room for a few adds to the `bell`, an eventfd on which ingest sleeps.
 """
 
 from __future__ import annotations
@@ -47,6 +46,7 @@ import msgspec
 import numpy as np
 
 from pipeline.errors import ChannelClosed, VedetteError
+from pipeline.memory import available_megabytes
 from pipeline.messages import Counts, Ticket, decoder, encode
 
 REASONS = ("superseded", "too_old", "max_fps", "skipped", "undecodable", "crash", "window")
@@ -114,7 +114,7 @@ class Slots:
         would kill somebody. Raises OSError where this process has no descriptor left for it.
         """
         megabytes = -(-geometry.size // 1_000_000)
-        available = _available_megabytes()
+        available = available_megabytes()
         if megabytes > available:
             raise VedetteError(
                 f"camera {name} needs {megabytes:,} MB for its frames, {available:,} MB are free"
@@ -165,12 +165,12 @@ class Slots:
     @property
     def room(self) -> int:
         """For how many more frames of a file there are slots and credits."""
-        slots = self.geometry.slots - (self.sent - self.taken)
-        return min(slots, self.geometry.credits - (self.sent - self.published))
+        slots, credits = self.geometry.slots, self.geometry.credits
+        return min(slots + self.taken, credits + self.published) - self.sent
 
     @property
     def is_roomy(self) -> bool:
-        """Whether there is so much room that a file's ingest is woken, if it sleeps."""
+        """Whether there is room that a file's ingest is worth waking for."""
         return self.room >= max(1, min(_ROOMY, self.geometry.slots // 2))
 
     def begin(self) -> np.ndarray:
@@ -374,27 +374,18 @@ class Slots:
         return self._memory[at * 8 + 24 : at * 8 + 24 + length]
 
     def _ring(self) -> None:
-        """Wakes a file's ingest for several frames rather than for each.
+        """Wakes a file's ingest, which sleeps without any room, once there is some.
 
-        It sleeps without any room, and all that is under way becomes room in the end. Infer and
-        publish may be here at once: behind the fence one of them sees what both have counted.
+        Infer and publish may be here at once: behind the fence one sees what both have counted.
         """
-        if self.geometry.live:
-            return
-        _fence()
-        if self.is_roomy:
-            os.eventfd_write(self.bell, 1)
+        if not self.geometry.live:
+            _fence()
+            if self.is_roomy:
+                os.eventfd_write(self.bell, 1)
 
 
 def _whole_pages(size: int) -> int:
     return -(-size // _PAGE) * _PAGE
-
-
-def _available_megabytes() -> int:
-    """What can be allocated without swapping (MemAvailable, proc_meminfo(5))."""
-    with open("/proc/meminfo", encoding="ascii") as meminfo:
-        kilobytes = next(line.split()[1] for line in meminfo if line.startswith("MemAvailable:"))
-    return int(kilobytes) // 1000
 
 
 def _fence() -> None:

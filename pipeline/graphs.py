@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +20,8 @@ from pipeline.errors import VedetteError
 
 Answer = tuple[Tensor, Tensor]  # boxes [B, A, 4], scores [B, A, classes]
 Compute = Callable[[Tensor], Answer]  # of pixels, uint8 [B, H, W, 3], on the device
-Record = Callable[[Compute, Tensor], tuple[Callable[[], object], Answer]]
+Recording = tuple[Callable[[], object], Answer, Any]  # how to replay it, what comes out, its pool
+Record = Callable[[Compute, Tensor, Any], Recording]
 
 _WARM = 3  # times that a network is run before it is recorded: what it caches is there then
 
@@ -45,10 +47,14 @@ class Recorded:
         Raises VedetteError if what is replayed is not what is computed.
         """
         self._tapes = {}
-        for bucket in sorted(buckets):
+        pool = None
+        for bucket in sorted(
+            buckets, reverse=True
+        ):  # the others find their memory in the largest's
             place = pixels[:bucket].clone()
-            replay, (boxes, scores) = record(compute, place)
+            replay, (boxes, scores), pool = record(compute, place, pool)
             self._tapes[bucket] = Tape(place, replay, boxes, scores)
+        for bucket in buckets:
             self._check(compute, 255 - pixels[:bucket])
 
     def __call__(self, pixels: Tensor) -> Answer:
@@ -77,14 +83,16 @@ def bucket_of(count: int, buckets: tuple[int, ...]) -> int:
     return min(bucket for bucket in buckets if bucket >= count)
 
 
-def record(compute: Compute, pixels: Tensor) -> tuple[Callable[[], object], Answer]:
-    """On the current stream of the current GPU. Raises what torch raises where it cannot."""
+def record(compute: Compute, pixels: Tensor, pool: Any) -> Recording:
+    """On the current stream of the current GPU; nobody else may use the GPU meanwhile.
+
+    Raises what torch raises where it cannot.
+    """
     for _ in range(_WARM):
         compute(pixels)
     stream = torch.cuda.current_stream()
     stream.synchronize()
     graph = torch.cuda.CUDAGraph()
-    # Others may use the GPU meanwhile: only what this thread does is recorded.
-    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+    with torch.cuda.graph(graph, pool=pool, stream=stream):
         answer = compute(pixels)
-    return graph.replay, answer
+    return graph.replay, answer, graph.pool()

@@ -10,6 +10,7 @@ so that one batch's copies overlap another's computing, and replays the network 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import re
@@ -36,7 +37,6 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 _CPU_BATCH = 4  # frames: larger batches of one thread gain nothing and make everybody wait
 _GPU_STREAMS = 2
 _RECOVERY = 500  # batches without a want of memory after which they may be larger again
-_recording = threading.Lock()  # one thread at a time
 _DEVICE = re.compile(r"cpu|cuda(:[0-9]{1,3})?")
 
 
@@ -80,6 +80,14 @@ class Staging:
 
 
 @dataclass(frozen=True, slots=True)
+class _Way:
+    """How a thread computes."""
+
+    stream: torch.cuda.Stream | None  # of a GPU
+    compute: Compute
+
+
+@dataclass(frozen=True, slots=True)
 class Thresholds:
     """What one picture of a batch asks for."""
 
@@ -117,7 +125,7 @@ class Runner:
     sockets together.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 — by keyword only
         self,
         network: YOLOv6,
         plan: Plan,
@@ -126,7 +134,9 @@ class Runner:
         iou: float,
         max_detections: int,
         multi_label: bool = False,
+        recorded: bool = False,
     ) -> None:
+        """`recorded`: a GPU is to replay the network, which takes seconds and memory first."""
         self.plan = plan
         self.complaint: str | None = None  # why it runs slower than it might
         self._input_size = input_size
@@ -144,6 +154,7 @@ class Runner:
             block = torch.zeros(shape, dtype=torch.uint8, pin_memory=plan.device.type == "cuda")
             self._free.put(Staging(block.numpy(), block))
         self._local = threading.local()
+        self._unused = self._ways(recorded=recorded)
         self._threads = ThreadPoolExecutor(plan.threads, "infer", initializer=self._start_thread)
         self._most = plan.batch
         self._well = 0  # batches since memory was short
@@ -206,31 +217,41 @@ class Runner:
         self._threads.shutdown()
         os.close(self._bell)
 
-    def _start_thread(self) -> None:
-        if self.plan.device.type == "cuda":
-            self._local.stream = torch.cuda.Stream(self.plan.device)  # type: ignore[no-untyped-call]
-            self._local.compute = self._recorded()
-        else:
-            torch.set_num_threads(1)
-            self._local.compute = self._compute
+    def _ways(self, *, recorded: bool) -> queue.SimpleQueue[_Way]:
+        """One for each thread; made before any of them runs, as a recording bears nobody else."""
+        ways: queue.SimpleQueue[_Way] = queue.SimpleQueue()
+        for _ in range(self.plan.threads):
+            if self.plan.device.type == "cpu":
+                ways.put(_Way(None, self._compute))
+                continue
+            stream = torch.cuda.Stream(self.plan.device)  # type: ignore[no-untyped-call]
+            ways.put(_Way(stream, self._recorded(stream) if recorded else self._compute))
+        return ways
 
-    def _recorded(self) -> Compute:
-        """This thread's recording of the network, or the network where there is none."""
+    def _recorded(self, stream: torch.cuda.Stream) -> Compute:
+        """A recording of the network, or the network where there can be none."""
         shape = (self.plan.batch, *self._input_size, 3)
-        pixels = torch.randint(256, shape, dtype=torch.uint8, device=self.plan.device)
-        buckets = buckets_up_to(self.plan.batch)
         try:
-            with _recording, torch.inference_mode(), torch.cuda.stream(self._local.stream):
-                return Recorded(self._compute, buckets, pixels, record)
+            with torch.inference_mode(), torch.cuda.stream(stream):
+                pixels = torch.randint(256, shape, dtype=torch.uint8, device=self.plan.device)
+                found = Recorded(self._compute, buckets_up_to(self.plan.batch), pixels, record)
         except (RuntimeError, VedetteError) as error:  # RuntimeError: also a want of memory
-            self.complaint = f"runs without CUDA graphs: {str(error).partition(chr(10))[0]}"
+            self.complaint = f"without CUDA graphs: {str(error).partition(chr(10))[0]}"
             return self._compute
+        finally:
+            _release()
+        return found
+
+    def _start_thread(self) -> None:
+        if self.plan.device.type == "cpu":
+            torch.set_num_threads(1)
+        self._local.way = self._unused.get_nowait()
 
     @torch.inference_mode()
     def _run(self, staging: Staging, thresholds: Sequence[Thresholds]) -> list[Found]:
         try:
             if self.plan.device.type == "cuda":
-                with torch.cuda.stream(self._local.stream):
+                with torch.cuda.stream(self._local.way.stream):
                     return self._in_parts(staging.tensor, thresholds)
             return self._in_parts(staging.tensor, thresholds)
         finally:
@@ -249,7 +270,9 @@ class Runner:
         else:
             self._settle(None)
             return found
-        # Out of the handler, whose traceback holds the tensors that were in the way.
+        # Out of the handler, whose traceback holds the tensors that were in the way; a recording
+        # holds its memory for ever.
+        self._local.way = _Way(self._local.way.stream, self._compute)
         half = self._settle(len(thresholds))
         return [
             one
@@ -267,11 +290,11 @@ class Runner:
                 return self._most
             self._most, self._well = max(1, min(self._most, too_many // 2)), 0
         if self.plan.device.type == "cuda":
-            torch.cuda.empty_cache()
+            _release()
         return max(1, too_many // 2)
 
     def _detect(self, pixels: Tensor, thresholds: Sequence[Thresholds]) -> list[Found]:
-        boxes, scores = self._local.compute(pixels)
+        boxes, scores = self._local.way.compute(pixels)
         kept = select(
             boxes,
             scores,
@@ -289,6 +312,12 @@ class Runner:
         images = pixels.permute(0, 3, 1, 2).to(self._dtype)  # [B, 3, H, W], 0 … 255
         answer: tuple[Tensor, Tensor] = self._network(images)
         return answer
+
+
+def _release() -> None:
+    """Gives memory that a GPU has free back to it."""
+    with contextlib.suppress(RuntimeError):  # a recording that failed may have left torch astray
+        torch.cuda.empty_cache()
 
 
 def _to_host(kept: Sequence[Selection]) -> list[Found]:
@@ -328,7 +357,12 @@ def open_runner(
 ) -> Runner:
     """A warm runner of a weights file."""
     runner = Runner(
-        load(weights), plan, input_size=input_size, iou=iou, max_detections=max_detections
+        load(weights),
+        plan,
+        input_size=input_size,
+        iou=iou,
+        max_detections=max_detections,
+        recorded=True,
     )
     runner.warm_up()
     return runner

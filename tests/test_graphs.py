@@ -6,14 +6,12 @@ memory, so that which bucket and which rows are taken can be seen without one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from torch import Tensor
 
 from pipeline.errors import VedetteError
-from pipeline.graphs import Answer, Compute, Recorded, bucket_of, buckets_up_to, record
+from pipeline.graphs import Answer, Compute, Recorded, Recording, bucket_of, buckets_up_to, record
 
 SHAPE = (4, 6, 3)
 
@@ -31,9 +29,11 @@ class Recorder:
 
     def __init__(self, shift: float = 0.0) -> None:
         self.replayed: list[int] = []
+        self.pools: list[object] = []
         self._shift = shift
 
-    def __call__(self, network: Compute, pixels: Tensor) -> tuple[Callable[[], object], Answer]:
+    def __call__(self, network: Compute, pixels: Tensor, pool: object) -> Recording:
+        self.pools.append(pool)
         boxes, scores = (tensor.clone() for tensor in network(pixels))
 
         def replay() -> None:
@@ -41,7 +41,7 @@ class Recorder:
             for place, found in zip((boxes, scores), network(pixels), strict=True):
                 place.copy_(found + self._shift)
 
-        return replay, (boxes, scores)
+        return replay, (boxes, scores), f"pool of {len(pixels)}" if pool is None else pool
 
 
 def pictures(count: int, seed: int = 0) -> Tensor:
@@ -69,6 +69,7 @@ def test_no_bucket_takes_more_than_the_largest() -> None:
 def test_a_batch_is_what_the_network_says_whatever_was_there_before() -> None:
     recorder = Recorder()
     recorded = Recorded(compute, buckets_up_to(6), pictures(6), recorder)
+    assert recorder.pools == [None, "pool of 6", "pool of 6", "pool of 6"]  # one for all
     recorder.replayed.clear()
 
     for seed, count in enumerate([6, 1, 3, 2, 5, 4], start=1):
@@ -87,8 +88,8 @@ def test_a_recording_that_computes_something_else_is_refused() -> None:
 def test_a_recording_of_one_batch_for_ever_is_refused() -> None:
     """As of a network that had copied its input: replayed, it says the same of any picture."""
 
-    def frozen(network: Compute, pixels: Tensor) -> tuple[Callable[[], object], Answer]:
-        return (lambda: None), network(pixels)
+    def frozen(network: Compute, pixels: Tensor, pool: object) -> Recording:
+        return (lambda: None), network(pixels), pool
 
     with pytest.raises(VedetteError, match="computes something else"):
         Recorded(compute, (1,), pictures(1), frozen)

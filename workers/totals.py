@@ -100,7 +100,10 @@ class Totals:
 
     @property
     def read(self) -> int | None:
-        """Pictures that have been read into this memory; None where no more should be by now."""
+        """Pictures that have been read into this memory; None where no more should be by now.
+
+        A file's ingest may sleep as long as there is not room to wake it for.
+        """
         slots = self._slots
         if slots is None or slots.is_finished or not (self._live or slots.is_roomy):
             return None

@@ -80,6 +80,7 @@ def train(recipe: Recipe, options: Options) -> int:
             draw(scenes, lambda done, of: progress.update(done, of, f"{done:,} of {of:,} drawn"))
         if begin is not None:
             begin(pictures)
+            begin = None  # and what it holds
         report = _Report(training, options, history, progress)
         report.begin(pictures, validation)
         try:

@@ -7,7 +7,7 @@ network that runs, and `names.py` drops them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -119,7 +119,7 @@ def decode(distances: Tensor, points: Tensor, strides: Tensor, bins: int) -> Ten
     return torch.cat((points - near, points + far), -1) * strides
 
 
-@lru_cache(maxsize=16)
+@cache  # for ever: a recording of the network keeps their addresses
 def anchors(
     sizes: tuple[tuple[int, int], ...], strides: tuple[int, ...], device: torch.device
 ) -> tuple[Tensor, Tensor]:

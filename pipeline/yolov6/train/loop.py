@@ -29,7 +29,7 @@ from pipeline.yolov6.train.losses import Losses, loss
 from pipeline.yolov6.train.optimiser import build_optimiser
 from pipeline.yolov6.train.recipe import Recipe
 from pipeline.yolov6.train.schedule import Schedule
-from pipeline.yolov6.train.unfold import unfold
+from pipeline.yolov6.train.unfold import check_unfolding, unfold
 from pipeline.yolov6.weights import inspect
 
 _CLASS_LAYERS = "detect.cls_preds."  # by the names of the state dict
@@ -165,6 +165,7 @@ class Training:
         if ours != theirs:
             raise ConfigError(f"--start: found distances in {theirs} bins, must be in {ours}")
         state = network.to(self.device).state_dict()
+        check_unfolding(self._network, state)
         if info.classes == self._names:
             return state
         return {key: t for key, t in state.items() if not key.startswith(_CLASS_LAYERS)}

@@ -9,7 +9,7 @@ that a learning rate means what it means for a new network.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ def unfold(network: YOLOv6, folded: Mapping[str, Tensor], images: Tensor) -> Non
     A layer that `folded` lacks keeps its own weights. Raises ConfigError for weights without a
     place: of a block that is folded by other rules.
     """
+    check_unfolding(network, folded)
     left, hooks = dict(folded), []
     for name, module in network.named_modules():
         if f"{name}.weight" not in left or not isinstance(module, RepVGGBlock | ConvBatchNorm):
@@ -41,14 +42,22 @@ def unfold(network: YOLOv6, folded: Mapping[str, Tensor], images: Tensor) -> Non
             silent = [norm for norm in (module.rbr_1x1.bn, module.rbr_identity) if norm is not None]
             hooks += [n.register_forward_pre_hook(_undoing(0.0, 0.0)) for n in silent]
     own = network.state_dict()
-    if strange := [key for key in left if key not in own]:
-        raise ConfigError(f"--start: {strange[0]} of a folded block cannot be unfolded")
     for key, tensor in left.items():
         own[key].copy_(tensor)
     network.eval()(images)
     network.train()
     for hook in hooks:
         hook.remove()
+
+
+def check_unfolding(network: YOLOv6, folded: Iterable[str]) -> None:
+    """Raises ConfigError where a layer of `folded` has no place: its block folds by other rules."""
+    places = set(network.state_dict())
+    for name, module in network.named_modules():
+        if isinstance(module, RepVGGBlock | ConvBatchNorm):
+            places |= {f"{name}.weight", f"{name}.bias"}
+    if strange := [key for key in folded if key not in places]:
+        raise ConfigError(f"--start: {strange[0]} of a folded block cannot be unfolded")
 
 
 def _undoing(scale: Tensor | float, bias: Tensor | float) -> _Hook:
@@ -58,7 +67,7 @@ def _undoing(scale: Tensor | float, bias: Tensor | float) -> _Hook:
         assert isinstance(module, nn.BatchNorm2d)
         assert module.running_mean is not None
         assert module.running_var is not None
-        variance, mean = torch.var_mean(inputs[0], dim=(0, 2, 3))
+        variance, mean = torch.var_mean(inputs[0], dim=(0, 2, 3), correction=0)  # as it learns
         module.running_mean.copy_(mean)
         module.running_var.copy_(variance)
         module.weight.copy_((variance + module.eps).sqrt() * scale)

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from pipeline.errors import host_shown, redact
+from tests import runs
 
 
 @pytest.mark.parametrize(
@@ -34,3 +38,19 @@ def test_no_credential_is_left_in_a_text(text: str, shown: str) -> None:
 )
 def test_of_a_camera_its_host_alone_is_shown(url: str, expected: str) -> None:
     assert host_shown(url) == expected
+
+
+@pytest.mark.parametrize("arguments", [("--version",), ("weights", "list"), ("check", "none.yaml")])
+def test_a_full_disk_behind_stdout_is_one_sentence(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [runs.VEDETTE, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+        )
+
+    wrong_call = arguments[0] == "check"  # says nothing on stdout
+    assert done.returncode == (2 if wrong_call else 1)
+    assert "Traceback" not in done.stderr
+    if not wrong_call:
+        assert done.stderr == "stdout cannot be written to: No space left on device\n"

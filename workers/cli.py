@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -54,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _open_what_is_closed()
     try:
         code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
     except cyclopts.CycloptsError as error:
         print(f"{error} See `vedette --help`.", file=sys.stderr)
         sys.exit(2)
@@ -70,13 +72,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except VedetteError as error:
         print(error, file=sys.stderr)
         sys.exit(1)
-    except BrokenPipeError:
-        # Whoever read has seen enough. What is left would be flushed, and complained about, later.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read has seen enough
+        _lead_stdout_nowhere()
         sys.exit(0)
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO):
+            raise
+        _lead_stdout_nowhere()
+        print(f"stdout cannot be written to: {error.strerror}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(code)
+
+
+def _lead_stdout_nowhere() -> None:
+    """What is left to be flushed would be complained about when the interpreter ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _open_what_is_closed() -> None:

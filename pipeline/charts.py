@@ -72,7 +72,7 @@ class _Drawing:
             value = self._top * i / _TICKS
             _, y = self._at(0, value)
             canvas.line((self._x0, y, self._x1, y), fill=_GRID)
-            canvas.text((self._x0 - 6, y), f"{value:.3g}", fill=_INK, font=font, anchor="rm")
+            canvas.text((self._x0 - 6, y), f"{value:,.4g}", fill=_INK, font=font, anchor="rm")
         even = [
             (self._last * i / _TICKS, f"{self._last * i / _TICKS:.0f}") for i in range(_TICKS + 1)
         ]

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from benchmarks import check, scaling
+from benchmarks.peers import compare
 from tests.test_bench import found
 
 
@@ -39,6 +40,11 @@ def test_ratios_are_of_files_and_of_the_publisher() -> None:
         "reading a clip ÷ bare PyAV": round(3.6 / 4.0, 3),
         "publisher ÷ a pipeline of ready bytes": round(9000 / 11000, 3),
     }
+
+
+def test_the_peers_are_there() -> None:
+    """They have an environment of their own; that ours finds them is all that is tested here."""
+    assert all((compare.HERE / program).is_file() for _, program, _ in compare.PEERS)
 
 
 def test_the_committed_ratios_are_of_what_is_measured() -> None:

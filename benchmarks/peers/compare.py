@@ -26,7 +26,6 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from pipeline.yolov6.weights import inspect
 from workers.bench import pipelines, usage
 from workers.bench.bench import run_yardstick
-from workers.bench.yardstick import random_weights
 from workers.embedded import EmbeddedRedis
 
 HERE = Path(__file__).parent
@@ -51,7 +50,8 @@ def main() -> None:
     versions: set[str] = set()
     with tempfile.TemporaryDirectory(prefix="vedette-peers-") as folder:
         weights = Path(folder) / "random.safetensors"
-        random_weights(weights, VARIANT, SIZE)
+        given = {"path": str(weights), "variant": VARIANT, "input_size": SIZE}
+        run_yardstick("weights", given)
         with EmbeddedRedis(Path(folder) / "redis") as server:
             ways = _ways(options, weights, server, versions)
             alone = [_alone(options, weights) for _ in range(options.rounds)]

@@ -10,7 +10,7 @@ TORCH_INDEX ?=
 WEIGHTS ?=
 CLIPS ?=
 
-# make bench, bench-check, peers [CLIPS=a.mp4]: a clip of the shared data, or one that is drawn
+# make bench [CLIPS=a.mp4]: a clip of the shared data, or one that is drawn. make peers needs one.
 MEDIA := $(or $(VEDETTE_SHARED),../shared)/media
 BENCH_CLIP = $(addprefix --clip ,$(firstword $(CLIPS) $(wildcard $(MEDIA)/car-detection.mp4)))
 PEERS := benchmarks/peers/.venv
@@ -71,12 +71,14 @@ bench: setup ## parts and pipelines of this machine, into build/bench (CLIPS=a.m
 bench-check: setup ## whether any ratio has slipped by a tenth from benchmarks/ratios.json
 	$(BIN)/python -m benchmarks.check
 
-peers: setup $(PEERS)/.installed ## Vedette beside Ultralytics and a plain loop (needs CLIPS=a.mp4 or the shared data)
+peers: setup $(PEERS)/.installed ## Vedette beside Ultralytics and a plain loop (CLIPS=a.mp4, or the shared data)
 	$(BIN)/python benchmarks/peers/compare.py --python $(PEERS)/bin/python $(BENCH_CLIP)
 
-$(PEERS)/.installed: benchmarks/peers/requirements.txt
+$(PEERS)/.installed: benchmarks/peers/requirements.txt constraints.txt
+	@test -n '$(BENCH_CLIP)' || { echo 'name a clip: make peers CLIPS=a.mp4'; exit 1; }
 	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/pip install --quiet -r $<
+	$(if $(TORCH_INDEX),$(PEERS)/bin/pip install --quiet -c constraints.txt --index-url $(TORCH_INDEX) torch)
+	$(PEERS)/bin/pip install --quiet -c constraints.txt -r $<
 	@touch $@
 
 lock: setup ## pin the newest versions that fit, for every Python and machine, anew

@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--python", required=True, help="of the peers' environment")
     parser.add_argument("--clip", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--seconds", type=float, default=5.0)
     options = parser.parse_args()
     versions: set[str] = set()
     with tempfile.TemporaryDirectory(prefix="vedette-peers-") as folder:

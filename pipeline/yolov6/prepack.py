@@ -75,6 +75,8 @@ def prepack(network: YOLOv6, image: Tensor, batch: int) -> bool:
         for name, child in parent.named_children()
         if isinstance(child, nn.Conv2d)
     ]
+    if not before:
+        return False
     shapes, wanted = _shapes(network, image)
     try:
         for parent, name, conv in before:

@@ -30,12 +30,24 @@ def evaluate(
 
     Boxes are compared in pixels of the pictures. `progress` is told how many are done.
     """
-    rows = []
+    return score(find(network, pictures, size, batch=batch, progress=progress))
+
+
+def find(
+    network: YOLOv6,
+    pictures: Pictures,
+    size: tuple[int, int],
+    *,
+    batch: int = 8,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[Picture]:
+    """What is in each picture, and what was found there; as `evaluate`."""
+    rows: list[Picture] = []
     for start in range(0, len(pictures), batch):
         samples = [pictures[i] for i in range(start, min(start + batch, len(pictures)))]
         rows += _find(network, samples, size)
         progress(len(rows))
-    return score(rows)
+    return rows
 
 
 @torch.inference_mode()

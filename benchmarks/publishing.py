@@ -23,9 +23,9 @@ import redis
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from pipeline.sinks.connection import connect
-from pipeline.sinks.redis import BATCH, RedisSink
-from pipeline.sinks.window import Keys
-from pipeline.wire import Detection, DetectionsMessage, Model, Timing, to_json, traceparent
+from pipeline.sinks.redis import BATCH
+from pipeline.wire import DetectionsMessage, to_json, traceparent
+from workers.bench.publishing import KEYS, message, publish
 from workers.embedded import EmbeddedRedis
 
 Way = Callable[[str, list[DetectionsMessage]], None]
@@ -68,19 +68,6 @@ def plain_pipeline(url: str, messages: list[DetectionsMessage]) -> None:
             pipeline.execute()
 
 
-def publisher(url: str, messages: list[DetectionsMessage]) -> None:
-    """Ours: explicit ids, a lease, MULTI/EXEC, confirmations, the replay window."""
-    sink = RedisSink(url)
-    stream = sink.open(KEYS, live=True, maxlen=None, limit=BATCH)
-    for one in messages:
-        stream.window.append(one)
-        if len(stream.window) == BATCH:
-            sink.write(stream)
-    while len(stream.window):
-        sink.write(stream)
-    sink.close()
-
-
 def round_trip(client: redis.Redis) -> float:
     """Seconds of the fastest of many PINGs."""
     fastest = float("inf")
@@ -91,11 +78,10 @@ def round_trip(client: redis.Redis) -> float:
     return fastest
 
 
-KEYS = Keys.of("benchmark", "gate")
 WAYS: dict[str, Way] = {
     "one XADD a message": one_by_one,
     "plain pipeline of 50": plain_pipeline,
-    "publisher": publisher,
+    "publisher": publish,
 }
 
 
@@ -106,30 +92,6 @@ def add(client: redis.Redis, one: DetectionsMessage) -> None:
         "traceparent": traceparent(one.camera, one.session, one.seq),
     }
     client.xadd(KEYS.detections, fields)  # type: ignore[arg-type]
-
-
-def message(seq: int, detections: int) -> DetectionsMessage:
-    """A frame with so many boxes."""
-    seen = [
-        Detection(2, "car", round(0.9 - i / 100, 4), (10.25 * i, 20.5, 10.25 * i + 99.75, 120.13))
-        for i in range(detections)
-    ]
-    return DetectionsMessage(
-        schema="vedette.detections/1",
-        camera="gate",
-        session="1-benchmark",
-        seq=seq,
-        segment=0,
-        media_time=seq / 25,
-        captured_at=1_700_000_000 + seq / 25,
-        width=1920,
-        height=1080,
-        model=Model("0.4.x-n", "0123456789ab", (384, 640), 0.25),
-        timing_ms=Timing(1.512, 0.481, 20.113),
-        dropped={},
-        tainted=False,
-        detections=seen,
-    )
 
 
 def show(rates: dict[str, list[float]], arguments: argparse.Namespace) -> None:

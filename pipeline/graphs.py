@@ -4,7 +4,7 @@ Run operator by operator, a small network waits for the CPU: a few hundred launc
 microseconds each take longer than the GPU does. A graph is launched once. It has its memory for
 ever, so a batch is copied into it, and there is one for each *bucket*, the sizes 1, 2, 4 …: a batch
 goes into the smallest that takes it, and what is computed of the rest of the bucket is not looked
-at (docs.pytorch.org, "CUDA Graphs"; Fireworks, "Fast inference with CUDA graphs", 2023).
+at (PyTorch's documentation, "CUDA semantics: CUDA Graphs").
 """
 
 from __future__ import annotations
@@ -48,9 +48,7 @@ class Recorded:
         """
         self._tapes = {}
         pool = None
-        for bucket in sorted(
-            buckets, reverse=True
-        ):  # the others find their memory in the largest's
+        for bucket in sorted(buckets, reverse=True):  # the largest's memory is enough for all
             place = pixels[:bucket].clone()
             replay, (boxes, scores), pool = record(compute, place, pool)
             self._tapes[bucket] = Tape(place, replay, boxes, scores)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +213,23 @@ def test_the_bench_says_how_many_live_cameras_are_held(tmp_path: Path, clip: Pat
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == "held within p95 0.001 ms: 0 live cameras"
     assert "1 camera: p95 " in done.stdout
+
+
+@pytest.mark.slow
+def test_a_signal_ends_the_bench_and_its_processes(tmp_path: Path, clip: Path) -> None:
+    command = [runs.VEDETTE, "bench", "--clip", clip, "--weights", OURS, "--slo", "p95=1s"]
+    going = subprocess.Popen(
+        [*command, "--seconds", "60"], env=runs.environment(tmp_path), stderr=subprocess.PIPE
+    )
+    runs.eventually(lambda: len(runs.children(going.pid)) >= 4, within=60)  # a pipeline, and Redis
+    below = runs.children(going.pid)
+
+    going.send_signal(signal.SIGINT)
+    _, said = going.communicate(timeout=40)
+
+    assert going.returncode == 130
+    assert b"Traceback" not in said
+    runs.eventually(lambda: not any(map(runs.is_running, below)), within=5)
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,12 @@ import av
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from pipeline.errors import ConfigError
 from pipeline.letterbox import Letterbox
 from pipeline.runner import Found, Runner, Thresholds, open_runner, plan
+from pipeline.yolov6.weights import OURS
 from tests import boxes
 
 INPUT = (192, 320)
@@ -153,6 +155,16 @@ def test_each_picture_of_a_batch_has_its_own_threshold_and_classes(
     assert set(persons.class_id) == {0}
     assert len(brushes.class_id) == 0
     assert len(everything.class_id) >= len(persons.class_id) >= len(sure.class_id) > 0
+
+
+def test_a_runner_on_a_cpu_packs_its_kernels_and_says_where_it_cannot(
+    exact: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert str(exact) == str(exact.plan)
+
+    monkeypatch.delattr(torch._C._nn, "mkldnn_reorder_conv2d_weight")
+    with runner_of(OURS, "fp32") as without:
+        assert str(without) == f"{without.plan}; its kernels could not be packed"
 
 
 def test_what_a_runner_needs_is_said_before_it_starts() -> None:

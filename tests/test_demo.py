@@ -103,6 +103,7 @@ def test_the_lines_of_a_pipe_say_how_far_each_camera_is(
     assert line == "vedette: gate: 51 of 300 frames, 10.0 frames/s, 4: 1 car, 3 person"
 
 
+@pytest.mark.slow
 def test_a_demo_on_a_terminal_shows_a_table_until_its_time_is_up(
     tmp_path: Path, ours: Path
 ) -> None:

@@ -16,6 +16,7 @@ from pipeline.yolov6.train.loop import Training
 from pipeline.yolov6.train.recipe import Recipe
 from pipeline.yolov6.train.unfold import unfold
 from pipeline.yolov6.weights import OURS
+from tests.marks import first_now
 from tests.test_train_loop import OPTIONS, Blocks, Vedette, blocks, vedette
 
 __all__ = ["blocks", "vedette"]
@@ -41,7 +42,7 @@ def folded_at_random(variant: str, images: torch.Tensor) -> YOLOv6:
 
 
 @pytest.mark.parametrize("plain", [False, True])
-@pytest.mark.parametrize("variant", ["vedette-p", "0.4.x-lite_s", "0.4.x-s"])
+@pytest.mark.parametrize("variant", first_now(["vedette-p", "0.4.x-lite_s", "0.4.x-s"]))
 def test_what_is_unfolded_computes_the_same_and_folds_back(variant: str, plain: bool) -> None:
     images = looked_at()
     network = folded_at_random(variant, images)
@@ -74,7 +75,7 @@ def test_every_branch_of_what_is_unfolded_learns() -> None:
     assert all(gain.grad is not None and gain.grad.abs().sum() > 0 for gain in gains)
 
 
-@pytest.mark.parametrize("variant", ["0.4.x-n_qa", "0.2.x-n_hs"])
+@pytest.mark.parametrize("variant", first_now(["0.4.x-n_qa", "0.2.x-n_hs"]))
 def test_blocks_that_fold_by_other_rules_are_refused(variant: str) -> None:
     branches = build(variant, 2, plain=False, seed=0)
 

@@ -34,8 +34,9 @@ from statistics import median
 import numpy as np
 
 from config.schema import Config
+from pipeline.device import plan
 from pipeline.messages import Stamps
-from pipeline.runner import Runner, Thresholds, open_runner, plan
+from pipeline.runner import Runner, Thresholds, open_runner
 from pipeline.scenes.clip import write_clip
 from pipeline.scenes.setting import Setting
 from pipeline.yolov6.weights import OURS, inspect

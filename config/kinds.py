@@ -238,7 +238,9 @@ Device = Annotated[
     Field(pattern=r"^(auto|cpu|cuda(:(0|[1-9][0-9]{0,2}))?)$"),
     Accepts("auto, cpu, cuda or cuda:N"),
 ]
-Precision = Annotated[Literal["auto", "fp32", "bf16", "fp16"], Accepts("auto, fp32, bf16 or fp16")]
+Precision = Annotated[
+    Literal["auto", "fp32", "bf16", "fp16", "int8"], Accepts("auto, fp32, bf16, fp16 or int8")
+]
 BatchSize = Annotated[int, _NUMBER, Field(ge=1, le=1024), Accepts("a whole number from 1 to 1024")]
 MostDetections = Annotated[
     int, _NUMBER, Field(ge=1, le=4000), Accepts("a whole number from 1 to 4000")

@@ -1,4 +1,4 @@
-"""Slots → staging → device → network → host; the only file that knows a GPU from a CPU.
+"""Slots → staging → device → network → host, in batches side by side.
 
 A batch is gathered into one contiguous block of bytes [B, H, W, 3], which *is* a channels-last
 tensor [B, 3, H, W] seen the other way, and then runs on one of a few threads. On a CPU each thread
@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import re
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,33 +23,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.errors import ConfigError, VedetteError
+from pipeline.device import PRECISIONS, Plan, as_run
+from pipeline.errors import VedetteError
 from pipeline.graphs import Compute, Recorded, buckets_up_to, record
 from pipeline.letterbox import Letterbox
 from pipeline.messages import Detections
 from pipeline.yolov6 import load
 from pipeline.yolov6.network import YOLOv6
 from pipeline.yolov6.nms import Selection, select
-from pipeline.yolov6.prepack import is_packed, prepack
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_CPU_BATCH = 4  # frames: larger batches of one thread gain nothing and make everybody wait
-_GPU_STREAMS = 2
 _RECOVERY = 500  # batches without a want of memory after which they may be larger again
-_DEVICE = re.compile(r"cpu|cuda(:[0-9]{1,3})?")
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How a device runs the network: decided once, from what it does natively."""
-
-    device: torch.device
-    precision: str  # fp32 | bf16 | fp16
-    batch: int  # frames, at most
-    threads: int  # batches side by side
-
-    def __str__(self) -> str:
-        return f"{self.device}, {self.precision}, {self.threads} × {self.batch} frames"  # noqa: RUF001
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,29 +77,6 @@ class Thresholds:
     class_ids: tuple[int, ...] | None = None  # None: all
 
 
-def plan(*, device: str, precision: str, max_batch: int, threads: int | None = None) -> Plan:
-    """Resolves `auto`. Raises ConfigError for a device that is unknown or not there.
-
-    `threads` on a CPU: the cores this process may use, unless given.
-    """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if not _DEVICE.fullmatch(device):
-        raise ConfigError(f"no device {device!r}; known are auto, cpu, cuda and cuda:N")
-    if precision not in ("auto", *PRECISIONS):
-        raise ConfigError(f"no precision {precision!r}; known are auto, {', '.join(PRECISIONS)}")
-    target = torch.device(device)
-    if target.type == "cuda":
-        _check_gpu(target)
-        chosen = _gpu_precision(target) if precision == "auto" else precision
-        return Plan(target, chosen, max_batch, threads or _GPU_STREAMS)
-    chosen = _cpu_precision() if precision == "auto" else precision
-    if chosen == "fp16":
-        raise ConfigError("model.precision: fp16 needs a GPU; a CPU takes fp32, bf16 or auto")
-    cores = threads or len(os.sched_getaffinity(0))
-    return Plan(target, chosen, min(max_batch, _CPU_BATCH), cores)
-
-
 class Runner:
     """Runs batches of pictures, several side by side; each comes back through its own future.
 
@@ -137,16 +96,15 @@ class Runner:
         recorded: bool = False,
     ) -> None:
         """`recorded`: a GPU is to replay the network, which takes seconds and memory first."""
-        self.plan = plan
-        self.complaint: str | None = None  # why it runs slower than it might
+        ready = as_run(network, plan, input_size)
+        self.plan = plan = ready.plan  # perhaps of another precision
+        self.complaint = ready.complaint  # why it runs slower than it might
         self._input_size = input_size
         self._iou = iou
         self._max_detections = max_detections
         self._multi_label = multi_label
         self._dtype = PRECISIONS[plan.precision]
-        self._network = as_run(network, plan, input_size)
-        if plan.device.type == "cpu" and not is_packed(self._network):
-            self.complaint = "its kernels could not be packed"
+        self._network = ready.network
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._free: queue.SimpleQueue[Staging] = queue.SimpleQueue()
         shape = (plan.batch, *input_size, 3)
@@ -310,8 +268,7 @@ class Runner:
         """uint8 [B, H, W, 3], wherever it is → boxes and scores on the device."""
         pixels = pixels.to(self.plan.device, non_blocking=True)
         images = pixels.permute(0, 3, 1, 2).to(self._dtype)  # [B, 3, H, W], 0 … 255
-        answer: tuple[Tensor, Tensor] = self._network(images)
-        return answer
+        return self._network(images)
 
 
 def _release() -> None:
@@ -334,24 +291,6 @@ def _to_host(kept: Sequence[Selection]) -> list[Found]:
     return found
 
 
-def as_run(network: YOLOv6, plan: Plan, input_size: tuple[int, int]) -> YOLOv6:
-    """The network as a device runs it best, on bytes (0 … 255); it is changed, not copied."""
-    network.take_bytes()
-    network = network.to(plan.device, PRECISIONS[plan.precision])
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if plan.device.type == "cpu":
-        prepack(network, noise(1, input_size, plan), plan.batch)
-    return network
-
-
-def noise(batch: int, input_size: tuple[int, int], plan: Plan) -> Tensor:
-    """Always the same pictures of nothing: [batch, 3, H, W], 0 … 255, as the network takes them."""
-    random = torch.Generator().manual_seed(0)
-    images = torch.rand((batch, 3, *input_size), generator=random) * 255
-    images = images.to(plan.device, PRECISIONS[plan.precision])
-    return images.contiguous(memory_format=torch.channels_last)
-
-
 def open_runner(
     weights: str | Path, plan: Plan, *, input_size: tuple[int, int], iou: float, max_detections: int
 ) -> Runner:
@@ -366,21 +305,3 @@ def open_runner(
     )
     runner.warm_up()
     return runner
-
-
-def _check_gpu(device: torch.device) -> None:
-    count = torch.cuda.device_count()
-    if (device.index or 0) >= count:
-        raise ConfigError(f"model.device: found {device}, and this machine has {count} GPUs")
-
-
-def _gpu_precision(device: torch.device) -> str:
-    """Tensor cores take fp16 since Volta (compute capability 7.0)."""
-    return "fp16" if torch.cuda.get_device_capability(device)[0] >= 7 else "fp32"
-
-
-def _cpu_precision() -> str:
-    """bf16 where the processor multiplies it natively (avx512_bf16, AMX, or Arm's bf16)."""
-    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    words = set(flags.split())
-    return "bf16" if words & {"avx512_bf16", "amx_bf16", "bf16"} else "fp32"

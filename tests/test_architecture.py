@@ -37,6 +37,7 @@ FOREIGN = {
 # A pattern, and the only files whose code may hold it. Docstrings and comments are not code.
 ONLY_IN = {
     r"cuda": {
+        "pipeline/device.py",
         "pipeline/runner.py",
         "pipeline/graphs.py",
         "config/kinds.py",  # the words that the file may say

@@ -171,6 +171,11 @@ def test_half_floats_on_a_cpu_are_refused_before_anything_starts(
     assert done.code == 2
     assert "model.precision: found fp16 with device: cpu, must be auto, fp32" in done.error
 
+    done = check(config.write(clip, model=", device: cuda, precision: int8"))
+
+    assert "model.precision: found int8 with device: cuda, must be auto, fp32" in done.error
+    assert "found int8, must be another for weights without ranges: `vedette weights" in done.error
+
 
 def test_a_redis_url_that_would_change_how_we_speak_is_refused(
     config: Config, check: Checker, clip: Path

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.device import PRECISIONS, plan
 from pipeline.letterbox import Letterbox
-from pipeline.runner import PRECISIONS, plan
 from pipeline.sources import open_source
 from pipeline.yolov6 import load
 from pipeline.yolov6.importer import import_weights

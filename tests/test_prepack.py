@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.runner import _cpu_precision
+from pipeline.device import multiplies
 from pipeline.yolov6 import load
 from pipeline.yolov6.network import YOLOv6
 from pipeline.yolov6.prepack import Packed, prepack
@@ -44,7 +44,7 @@ def test_a_packed_network_finds_the_same(variant: str, dtype: torch.dtype) -> No
         wanted = [network(images) for images in batches]
 
     is_packed_now = prepack(network, batches[0], batch=4)
-    if dtype == torch.float32 or _cpu_precision() == "bf16":  # else oneDNN need not have it
+    if dtype == torch.float32 or multiplies("bf16"):  # else oneDNN need not have it
         assert is_packed_now
     else:
         pytest.skip("no bfloat16 here")

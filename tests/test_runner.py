@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.device import plan
 from pipeline.errors import ConfigError
 from pipeline.letterbox import Letterbox
-from pipeline.runner import Found, Runner, Thresholds, open_runner, plan
+from pipeline.runner import Found, Runner, Thresholds, open_runner
 from pipeline.yolov6.weights import OURS
 from tests import boxes
 

@@ -141,13 +141,18 @@ def _probe_camera(camera: Camera) -> Finding:
 def _probe_weights(plan: Plan) -> str:
     """Loads the network, and torch with it."""
     try:
-        from pipeline.runner import plan as plan_device
+        from pipeline.device import plan as plan_device
         from pipeline.yolov6 import load
     except ModuleNotFoundError as error:
         raise VedetteError(f"{error.name} is not installed: pip install 'vedette[torch]'") from None
     model = plan.config.model
     load(model.weights)
-    device = plan_device(device=model.device, precision=model.precision, max_batch=model.max_batch)
+    device = plan_device(
+        device=model.device,
+        precision=model.precision,
+        max_batch=model.max_batch,
+        has_ranges=bool(plan.weights.ranges),
+    )
     return f"{plan.weights.variant} is loaded, would run on {device}"
 
 

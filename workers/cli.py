@@ -284,7 +284,7 @@ def detect(  # noqa: PLR0913 — the options of a command
     ] = 300,
     multi_label: Annotated[bool, _flag] = False,
     device: str = "auto",
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto",
     draw: Path | None = None,
     json: Path | None = None,
 ) -> int:

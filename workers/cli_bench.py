@@ -19,7 +19,7 @@ def bench(  # noqa: PLR0913 — the options of a command
     weights: Path | None = None,
     variant: str = "0.4.x-n",
     input_size: Annotated[tuple[int, int], Parameter(negative=())] = (384, 640),
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto",
     device: str = "auto",
     cameras: Annotated[tuple[Annotated[int, _count], ...], _several] = _ABOUT,
     rounds: Annotated[int, _count] = 3,

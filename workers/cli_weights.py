@@ -39,6 +39,37 @@ def import_(
 
 
 @weights.command
+def quantize(
+    file: Path,
+    /,
+    *,
+    data: str,
+    output: Annotated[Path, Parameter(name=("--output", "-o"))],
+    validate: str | None = None,
+    names: str | None = None,
+) -> None:
+    """Make weights fit for int8 on a CPU, if it finds the same on your pictures.
+
+    Parameters
+    ----------
+    file
+        The weights file.
+    data
+        Labelled pictures, as `train` takes them: a folder, its data.yaml, or scenes.
+    output
+        The weights file to write: OUT.safetensors.
+    validate
+        Pictures to compare on. Default: the val part of the data, or the same.
+    names
+        A file of class names, one per line, or coco. Default: as data.yaml says.
+    """
+    from workers.quantize import Options
+    from workers.quantize import quantize as run
+
+    run(Options(file, data, output, validate, names))
+
+
+@weights.command
 def show(file: Path, /) -> None:
     """Say what a weights file is."""
     from workers import weights as files

@@ -198,12 +198,19 @@ def _thresholds(options: Options) -> Thresholds:
 
 def _open_runner(options: Options, input_size: tuple[int, int]) -> Runner:
     """Not warmed up: most calls are for a few pictures, and the first may as well be one."""
-    from pipeline.runner import Runner, plan
+    from pipeline.device import plan
+    from pipeline.runner import Runner
     from pipeline.yolov6 import load
 
-    device = plan(device=options.device, precision=options.precision, max_batch=_MAX_BATCH)
+    network = load(options.weights)
+    device = plan(
+        device=options.device,
+        precision=options.precision,
+        max_batch=_MAX_BATCH,
+        has_ranges=bool(network.ranges),
+    )
     return Runner(
-        load(options.weights),
+        network,
         device,
         input_size=input_size,
         iou=options.iou,

@@ -15,11 +15,13 @@ import numpy as np
 from pipeline.account import Account
 from pipeline.batching import Batcher
 from pipeline.channel import Channel
+from pipeline.device import plan
 from pipeline.errors import ChannelClosed
 from pipeline.letterbox import Letterbox
 from pipeline.messages import Counts, Ended, Ready, Result, Ticket, decoder
-from pipeline.runner import Found, Runner, Thresholds, open_runner, plan
+from pipeline.runner import Found, Runner, Thresholds, open_runner
 from pipeline.slots import Slots
+from pipeline.yolov6.weights import inspect
 from workers import control
 from workers.waiting import receive
 
@@ -31,7 +33,10 @@ def run(channel: Channel) -> None:
     set_up, _ = receive(channel, control.SetUp)
     settings: control.InferSettings = control.settings.decode(set_up.settings)
     device = plan(
-        device=settings.device, precision=settings.precision, max_batch=settings.max_batch
+        device=settings.device,
+        precision=settings.precision,
+        max_batch=settings.max_batch,
+        has_ranges=bool(inspect(settings.weights).ranges),
     )
     runner = open_runner(
         settings.weights,
@@ -40,8 +45,8 @@ def run(channel: Channel) -> None:
         iou=settings.iou,
         max_detections=settings.max_detections,
     )
-    frames = device.threads * device.batch
-    channel.send(control.Up(str(runner), device.precision, frames))
+    frames = runner.plan.threads * runner.plan.batch
+    channel.send(control.Up(str(runner), runner.plan.precision, frames))
     Inference(channel, runner, settings).serve()
 
 

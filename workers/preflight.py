@@ -76,6 +76,9 @@ def _contradictions(loaded: Loaded) -> list[Mistake]:
     if model.precision == "fp16" and model.device == "cpu":
         text = "found fp16 with device: cpu, must be auto, fp32 or bf16 there"
         mistakes.append(loaded.mistake(("model", "precision"), text))
+    if model.precision == "int8" and model.device not in ("auto", "cpu"):
+        text = f"found int8 with device: {model.device}, must be auto, fp32, bf16 or fp16 there"
+        mistakes.append(loaded.mistake(("model", "precision"), text))
     if not redis.is_embedded:
         try:
             check_url(redis.url.get_secret_value())
@@ -90,6 +93,9 @@ def _misfits(loaded: Loaded, weights: WeightsInfo) -> list[Mistake]:
     if size is not None and any(side % weights.stride for side in size):
         text = f"found {list(size)}, must be multiples of {weights.stride} for these weights"
         mistakes.append(loaded.mistake(("model", "input_size"), text))
+    if loaded.config.model.precision == "int8" and not weights.ranges:
+        text = "found int8, must be another for weights without ranges: `vedette weights quantize`"
+        mistakes.append(loaded.mistake(("model", "precision"), text))
     known = set(weights.classes)
     for number, camera in enumerate(loaded.config.cameras):
         for position, label in enumerate(camera.classes or ()):

@@ -67,7 +67,7 @@ class Options:
 
 def train(recipe: Recipe, options: Options) -> int:
     """The exit code, 0. Raises ConfigError for what lets nothing start, VedetteError later."""
-    from pipeline.runner import plan
+    from pipeline.device import plan
     from pipeline.yolov6.train.loop import Training
 
     device = plan(device=options.device, precision=recipe.precision, max_batch=recipe.batch).device

@@ -134,6 +134,7 @@ def _described(info: WeightsInfo) -> list[tuple[str, str]]:
         ("input_size", f"{height} {width}"),
         ("stride", str(info.stride)),
         ("parameters", f"{info.parameters:,}"),
+        ("int8", f"{len(info.ranges)} convolutions" if info.ranges else "no"),
         ("digest", info.digest),
         ("source_digest", _printable(info.source_digest) or "unknown"),
     ]

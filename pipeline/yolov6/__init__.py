@@ -34,4 +34,5 @@ def load(path: str | Path) -> YOLOv6:
         network = YOLOv6(variant, *size)
     tensors = {key: torch.from_numpy(array).float() for key, array in state.items()}
     network.load_state_dict(tensors, assign=True)
+    network.ranges = info.ranges
     return network.eval().requires_grad_(False)

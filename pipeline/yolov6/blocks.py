@@ -147,10 +147,10 @@ class MBLABlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        first, *others = self.cv1(x).chunk(len(self.m) + 1, 1)
-        steps = [first]
-        for part, branch in zip(others, self.m, strict=True):
-            steps.append(part)
+        parts = self.cv1(x).chunk(len(self.m) + 1, 1)
+        steps = [parts[0]]
+        for i, branch in enumerate(self.m, 1):
+            steps.append(parts[i])
             for block in branch:  # type: ignore[attr-defined]
                 steps.append(block(steps[-1]))
         y: Tensor = self.cv2(torch.cat(steps, 1))

@@ -36,9 +36,12 @@ class Head(nn.Module):
 
     def rows(self, levels: Sequence[Tensor]) -> tuple[list[Tensor], Tensor, Tensor]:
         """What is decoded: the kinds of `predict`, float32 [B, A, …], and the `anchors`."""
-        maps = [self.predict(i, level) for i, level in enumerate(levels)]
-        sizes = tuple((level.shape[2], level.shape[3]) for level in levels)
-        points, strides = anchors(sizes, self.strides, levels[0].device)
+        return self.rows_of([self.predict(i, level) for i, level in enumerate(levels)])
+
+    def rows_of(self, maps: Sequence[tuple[Tensor, ...]]) -> tuple[list[Tensor], Tensor, Tensor]:
+        """As `rows`, from what `predict` has given for each level."""
+        sizes = tuple((kinds[0].shape[2], kinds[0].shape[3]) for kinds in maps)
+        points, strides = anchors(sizes, self.strides, maps[0][0].device)
         # In float32 whatever the network ran in: bfloat16 has 8 bits, coordinates need 11 and more.
         rows = [torch.cat([_rows(x) for x in kind], 1).float() for kind in zip(*maps, strict=True)]
         return rows, points, strides

@@ -42,8 +42,7 @@ def import_weights(
     where keys and shapes fit several. `names` is a file with one class name per line. Raises
     `WeightsError`, and then leaves nothing behind.
     """
-    if output.suffix != ".safetensors":
-        raise WeightsError(f"{output} does not end in .safetensors, as a weights file must")
+    weights.check_name(output)
     candidates = _candidates(variant)
     with weights.open_file(source) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -32,6 +32,7 @@ from pipeline.yolov6.blocks import (
 from pipeline.yolov6.head import Head, ObjectnessHead, anchors, decode
 from pipeline.yolov6.lite import LiteBackbone, LiteHead, LiteNeck
 from pipeline.yolov6.variants import Variant
+from pipeline.yolov6.weights import Ranges
 
 __all__ = ["YOLOv6", "anchors", "decode", "shapes"]
 
@@ -51,6 +52,7 @@ class YOLOv6(nn.Module):
     ) -> None:
         super().__init__()
         kit = kit or fused(variant)
+        self.ranges: Ranges = {}  # of a weights file that has been quantised
         self.strides = variant.strides
         self.classes = classes
         self.backbone = BACKBONES[variant.backbone](variant, kit)

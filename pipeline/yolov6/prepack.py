@@ -8,7 +8,8 @@ to a frozen graph, with the same operators, without a compiler (torch/_inductor/
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -34,8 +35,7 @@ class Packed(nn.Module):
 
     def __init__(self, conv: nn.Conv2d, shape: tuple[int, ...]) -> None:
         super().__init__()
-        activation = getattr(conv, "activation", None)
-        name = _FUSED.get(getattr(activation, "func", activation)) if activation else "none"
+        name, activation = activation_of(conv)
         self.activation = None if name else activation
         self.bias = conv.bias
         place = conv.padding, conv.stride, conv.dilation, conv.groups
@@ -47,6 +47,13 @@ class Packed(nn.Module):
         return self.activation(y) if self.activation else y
 
 
+def activation_of(conv: nn.Module) -> tuple[str | None, Callable[[Tensor], Tensor] | None]:
+    """oneDNN's name of what follows a convolution, None where it has none; and the function."""
+    activation = getattr(conv, "activation", None)
+    name = _FUSED.get(getattr(activation, "func", activation)) if activation else "none"
+    return name, activation
+
+
 def _reorder(weight: Tensor, *rest: Any) -> Tensor:
     packed: Tensor = torch._C._nn.mkldnn_reorder_conv2d_weight(weight, *rest)
     return packed
@@ -55,10 +62,6 @@ def _reorder(weight: Tensor, *rest: Any) -> Tensor:
 def _convolution(x: Tensor, *rest: Any) -> Tensor:
     y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, *rest)
     return y
-
-
-def is_packed(network: YOLOv6) -> bool:
-    return any(isinstance(module, Packed) for module in network.modules())
 
 
 @torch.no_grad()
@@ -77,7 +80,7 @@ def prepack(network: YOLOv6, image: Tensor, batch: int) -> bool:
     ]
     if not before:
         return False
-    shapes, wanted = _shapes(network, image)
+    shapes, wanted = shapes_of(network, image), network(image)
     try:
         for parent, name, conv in before:
             setattr(parent, name, Packed(conv, (batch, *shapes[conv][1:])))
@@ -98,19 +101,30 @@ def _are_alike(found: _Answer, wanted: _Answer, *, longest: int) -> bool:
     return is_near and torch.allclose(logits, wanted_logits, rtol=0, atol=_CLOSE_LOGIT)
 
 
-def _shapes(network: YOLOv6, image: Tensor) -> tuple[dict[nn.Module, tuple[int, ...]], _Answer]:
-    """What each convolution gets, and what comes out."""
+def shapes_of(network: YOLOv6, image: Tensor) -> dict[nn.Module, tuple[int, ...]]:
+    """What each convolution gets of an image."""
     shapes: dict[nn.Module, tuple[int, ...]] = {}
 
     def see(module: nn.Module, inputs: tuple[Tensor]) -> None:
         shapes[module] = tuple(inputs[0].shape)
 
-    hooks = [
-        module.register_forward_pre_hook(see)
-        for module in network.modules()
-        if isinstance(module, nn.Conv2d)
-    ]
-    answer: _Answer = network(image)
-    for hook in hooks:
-        hook.remove()
-    return shapes, answer
+    with watched(network, see):
+        network(image)
+    return shapes
+
+
+def is_convolution(module: nn.Module) -> bool:
+    """Whether it is one and no more."""
+    return isinstance(module, nn.Conv2d) or type(module) is nn.ConvTranspose2d
+
+
+@contextlib.contextmanager
+def watched(network: nn.Module, see: Callable[..., None]) -> Iterator[None]:
+    """Tells `see` of each convolution, and of what it is about to get, as a hook is told."""
+    convolutions = filter(is_convolution, network.modules())
+    hooks = [module.register_forward_pre_hook(see) for module in convolutions]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -5,6 +5,8 @@
     classes      their names, a JSON list
     input_size   [height, width] that it was trained for, JSON
     source       sha-256 of the file it was imported from
+    ranges       where `vedette weights quantize` has measured them: {convolution: [low, high]} of
+                 what it is given, JSON; those named may run in int8
 
 Tensors are float32, or float16 to be stored in half the space; the network has float32 either way.
 
@@ -31,6 +33,7 @@ from pipeline.errors import WeightsError
 from pipeline.yolov6.variants import VARIANTS
 
 Shapes = dict[str, tuple[int, ...]]
+Ranges = Mapping[str, tuple[float, float]]
 
 FORMAT = "vedette.weights/1"
 OURS = Path(__file__).with_name("models") / "vedette-p.safetensors"  # it knows the scenes alone
@@ -53,6 +56,7 @@ class WeightsInfo:
     source_digest: str  # sha-256 of the file that it was imported from, in full
     tensors: int
     parameters: int
+    ranges: Ranges  # empty: nobody has measured any
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,7 @@ def describe(path: str | Path) -> tuple[WeightsInfo, Shapes]:
         source_digest=metadata.get("source", ""),
         tensors=len(tensors),
         parameters=sum(map(math.prod, shapes.values())),
+        ranges=_ranges(path, metadata, shapes),
     )
     return info, shapes
 
@@ -115,6 +120,12 @@ def read(path: str | Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     return metadata, {key: tensor.array(data) for key, tensor in tensors.items()}
 
 
+def check_name(path: Path) -> None:
+    """Raises `WeightsError` for a file that is no weights file by its name."""
+    if path.suffix != ".safetensors":
+        raise WeightsError(f"{path} does not end in .safetensors, as a weights file must")
+
+
 def save(
     path: Path,
     state: Mapping[str, np.ndarray],
@@ -124,7 +135,7 @@ def save(
 ) -> None:
     """Write a weights file, whole or not at all; with `half`, its numbers in float16.
 
-    `description` holds variant, classes, input_size and source as the metadata need them. Raises
+    `description` holds variant, classes, input_size, source and perhaps ranges. Raises
     `WeightsError` where the place cannot be written, or a number not be stored.
     """
     largest = np.finfo(np.float16 if half else np.float32).max
@@ -139,6 +150,8 @@ def save(
         "input_size": json.dumps(list(description["input_size"])),
         "source": description["source"],
     }
+    if ranges := description.get("ranges"):
+        metadata["ranges"] = json.dumps(dict(sorted(ranges.items())))
     write_whole(path, _serialised(metadata, state, "<f2" if half else "<f4"))
 
 
@@ -272,6 +285,20 @@ def _described(
     if not all(type(n) is int and n > 0 and n % stride == 0 for n in (height, width)):
         raise WeightsError(f"{path} has an input size that is not a multiple of {stride}")
     return variant, tuple(classes), (height, width)
+
+
+def _ranges(path: Path, metadata: Mapping[str, str], shapes: Shapes) -> Ranges:
+    try:
+        given = json.loads(metadata.get("ranges", "{}"))
+        ranges = {name: (float(low), float(high)) for name, (low, high) in given.items()}
+    except (AttributeError, TypeError, ValueError, RecursionError) as error:
+        raise WeightsError(f"{path} has ranges that are no pairs of numbers") from error
+    for name, (low, high) in ranges.items():
+        if f"{name}.weight" not in shapes:
+            raise WeightsError(f"{path} has a range of {name[:80]!r}, which is no part of it")
+        if not (-math.inf < low <= 0 < high < math.inf):
+            raise WeightsError(f"{path} has a range of {name[:80]} that cannot be: {low}, {high}")
+    return ranges
 
 
 def _serialised(metadata: Mapping[str, str], state: Mapping[str, np.ndarray], dtype: str) -> bytes:

@@ -122,9 +122,8 @@ def _alone(report: Report) -> Table:
         table.add_row(name, f"{report.typical(lambda one, i=i: one.network[i].rate):.1f}", "")  # type: ignore[misc]
 
     unpacked = report.typical(lambda one: one.unpacked)
-    table.add_row(
-        f"the same in plain torch, {report.precision}, batches of 4", f"{unpacked:.1f}", ""
-    )
+    floats = next(r.precision for r in report.rounds[0].network if r.precision != "int8")
+    table.add_row(f"the same in plain torch, {floats}, batches of 4", f"{unpacked:.1f}", "")
 
     def of(read: str) -> float:
         return report.typical(lambda one: float(getattr(one.parts, read)))

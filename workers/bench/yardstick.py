@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from pipeline.runner import Plan
-    from pipeline.yolov6.network import YOLOv6
+    from pipeline.device import Network, Plan
 
 BATCHES = {"cpu": (1, 2, 4, 8), "gpu": (1, 4, 8, 16, 32)}
 _UNPACKED = 4  # frames in a batch of the network as torch runs it
@@ -48,11 +47,10 @@ def about(subject: Subject) -> dict[str, object]:
     import torch
 
     from config.schema import Model
-    from pipeline.runner import plan
     from pipeline.sources import open_source
 
     most = Model.model_fields["max_batch"].default
-    chosen = plan(device=subject.device, precision=subject.precision, max_batch=most)
+    chosen = _planned(subject, most)
     with open_source(subject.clip, live=False, loop=True) as source:
         pictures = [next(source, None) for _ in range(2)]
         codec = source.codec
@@ -70,28 +68,50 @@ def about(subject: Subject) -> dict[str, object]:
 
 def network(subject: Subject) -> dict[str, object]:
     """Frames/s of the network alone, its input being there: by precision, batch and way."""
-    from pipeline.runner import as_run, plan
+    from pipeline.device import as_run
     from pipeline.yolov6 import load
 
-    chosen = plan(device=subject.device, precision=subject.precision, max_batch=1)
+    chosen = _planned(subject, 1)
+    floats = _floating(chosen)
     is_cpu = chosen.device.type == "cpu"
     batches, rates = BATCHES["cpu" if is_cpu else "gpu"], []
-    for precision in dict.fromkeys((chosen.precision, "fp32")):
+    for precision in dict.fromkeys((chosen.precision, floats.precision, "fp32")):
         for batch in batches:
             this = replace(chosen, precision=precision, batch=batch)
-            ready = as_run(load(subject.weights), this, subject.input_size)
+            ready = as_run(load(subject.weights), this, subject.input_size).network
             for side_by_side in (chosen.threads, 1) if batch == batches[-1] else (chosen.threads,):
                 rate = _rate(ready, this, subject, side_by_side)
                 way = {"precision": precision, "batch": batch, "side_by_side": side_by_side}
                 rates.append({**way, "rate": round(rate, 2)})
-    return {"rates": rates, "unpacked": round(_unpacked(chosen, subject), 2)}
+    return {"rates": rates, "unpacked": round(_unpacked(floats, subject), 2)}
+
+
+def _planned(subject: Subject, most: int) -> Plan:
+    from pipeline.device import plan
+    from pipeline.yolov6.weights import inspect
+
+    return plan(
+        device=subject.device,
+        precision=subject.precision,
+        max_batch=most,
+        has_ranges=bool(inspect(subject.weights).ranges),
+    )
+
+
+def _floating(chosen: Plan) -> Plan:
+    """The same, or what it would be if weights had no ranges."""
+    from pipeline.device import plan
+
+    return (
+        chosen if chosen.precision != "int8" else plan(device="cpu", precision="auto", max_batch=1)
+    )
 
 
 def _unpacked(chosen: Plan, subject: Subject) -> float:
     """Frames/s of the network as it is, cast and channels last: what torch does by itself."""
     import torch
 
-    from pipeline.runner import PRECISIONS
+    from pipeline.device import PRECISIONS
     from pipeline.yolov6 import load
 
     plain = load(subject.weights).to(chosen.device, PRECISIONS[chosen.precision])
@@ -99,11 +119,11 @@ def _unpacked(chosen: Plan, subject: Subject) -> float:
     return _rate(plain, replace(chosen, batch=_UNPACKED), subject, chosen.threads)
 
 
-def _rate(network: YOLOv6, plan: Plan, subject: Subject, side_by_side: int) -> float:
+def _rate(network: Network, plan: Plan, subject: Subject, side_by_side: int) -> float:
     """Frames/s; one batch at a time has all cores of a CPU, those side by side one each."""
     import torch
 
-    from pipeline.runner import noise
+    from pipeline.device import noise
 
     images = noise(plan.batch, subject.input_size, plan)
     done: list[int] = []

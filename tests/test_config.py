@@ -359,8 +359,14 @@ def test_a_wrong_value_of_a_camera_is_named_with_what_is_accepted(
         ("model: {max_detections: 1e9}", "model.max_detections: found 1e9, must be a whole number"),
         ("model: {device: 0}", "model.device: found '0', must be auto, cpu, cuda or cuda:N"),
         ("model: {device: 'cuda:-1'}", "model.device: found 'cuda:-1', must be auto, cpu, cuda"),
-        ("model: {precision: int4}", "model.precision: found 'int4', must be auto, fp32, bf16, fp16"),
-        ("model: {precision: 16}", "model.precision: found 16, must be auto, fp32, bf16, fp16 or int8"),
+        (
+            "model: {precision: int4}",
+            "model.precision: found 'int4', must be auto, fp32, bf16, fp16",
+        ),
+        (
+            "model: {precision: 16}",
+            "model.precision: found 16, must be auto, fp32, bf16, fp16 or int8",
+        ),
         ("redis: {prefix: 'a{b}'}", "redis.prefix: found 'a{b}', must be 1 to 64 of A-Z a-z 0-9"),
         ("redis: {maxlen: -1}", "redis.maxlen: found -1, must be a whole number from 1 to"),
         ("redis: {url: localhost}", "redis.url: found neither, must be embedded or a URL of redis"),

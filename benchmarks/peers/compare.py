@@ -32,7 +32,8 @@ HERE = Path(__file__).parent
 SIZE = (384, 640)  # height, width
 VARIANT = "0.4.x-n"
 CAMERAS = (1, 8)
-OURS = {"Vedette": "auto", "Vedette, float32": "fp32"}  # and their precision
+OURS = {"Vedette": "auto", "Vedette, float32": "fp32", "Vedette, int8": "int8"}  # and precision
+COMPARED = tuple(OURS)[:2]  # with everybody; no peer is given int8
 PEERS = (  # what the table says, the program, the precision
     ("Ultralytics, float32", "ultralytics_loop.py", "fp32"),
     ("Ultralytics, bfloat16 by autocast", "ultralytics_loop.py", "bf16"),
@@ -49,11 +50,12 @@ def main() -> None:
     options = parser.parse_args()
     versions: set[str] = set()
     with tempfile.TemporaryDirectory(prefix="vedette-peers-") as folder:
-        weights = Path(folder) / "random.safetensors"
-        given = {"path": str(weights), "variant": VARIANT, "input_size": SIZE}
-        run_yardstick("weights", given)
+        weights, ranges = (Path(folder) / f"{name}.safetensors" for name in ("random", "ranges"))
+        for path in (weights, ranges):
+            given = {"path": str(path), "variant": VARIANT, "input_size": SIZE}
+            run_yardstick("weights", {**given, "ranges": path == ranges})
         with EmbeddedRedis(Path(folder) / "redis") as server:
-            ways = _ways(options, weights, server, versions)
+            ways = _ways(options, (weights, ranges), server, versions)
             alone = [_alone(options, weights) for _ in range(options.rounds)]
             rates: dict[tuple[str, int], list[float]] = {}
             for _ in range(options.rounds):
@@ -73,13 +75,17 @@ def main() -> None:
 
 
 def _ways(
-    options: argparse.Namespace, weights: Path, server: EmbeddedRedis, versions: set[str]
+    options: argparse.Namespace,
+    files: tuple[Path, Path],
+    server: EmbeddedRedis,
+    versions: set[str],
 ) -> dict[str, Callable[[int], float]]:
-    """Each takes a number of cameras and gives frames/s."""
-    clip = options.clip.absolute()
+    """Each takes a number of cameras and gives frames/s. Of the files the second has ranges."""
+    clip, (weights, ranges) = options.clip.absolute(), files
 
     def ours(precision: str) -> Callable[[int], float]:
-        settings = pipelines.Settings(clip, weights, SIZE, precision, "cpu", options.seconds)
+        file = ranges if precision == "int8" else weights
+        settings = pipelines.Settings(clip, file, SIZE, precision, "cpu", options.seconds)
         return lambda cameras: pipelines.measure(settings, server, cameras, live=False).rate
 
     def peer(program: str, precision: str) -> Callable[[int], float]:
@@ -134,7 +140,7 @@ def _table(rates: dict[tuple[str, int], list[float]], ways: list[str]) -> None:
         cells = []
         for cameras in CAMERAS:
             cells.append(f"{median(rates[name, cameras]):.1f}")
-            for ours in OURS:
+            for ours in COMPARED:
                 pairs = zip(rates[ours, cameras], rates[name, cameras], strict=True)
                 cells.append(f"{median(one / other for one, other in pairs):.2f}")
         print(f"| {name} | {' | '.join(cells)} |")

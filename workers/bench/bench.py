@@ -84,7 +84,7 @@ def _settings(options: Options, folder: Path) -> pipelines.Settings:
             raise ConfigError(f"--variant: no {options.variant!r}; see `vedette weights list`")
         weights = folder / "random.safetensors"
         given = {"path": str(weights), "variant": options.variant, "input_size": size}
-        run_yardstick("weights", given)
+        run_yardstick("weights", {**given, "ranges": options.precision == "int8"})
     stride = inspect(weights).stride
     if any(side % stride or side <= 0 for side in size):
         raise ConfigError(f"--input-size: must be multiples of {stride} for these weights")

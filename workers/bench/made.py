@@ -22,17 +22,24 @@ def draw(path: Path) -> None:
     write_clip(path, Setting(101, "street", "day", "clear", _PICTURE, rate=25.0), _FRAMES)
 
 
-def random_weights(path: Path, variant: str, input_size: tuple[int, int]) -> None:
-    """A weights file that sees nothing and costs what a trained one does."""
+def random_weights(
+    path: Path, variant: str, input_size: tuple[int, int], *, ranges: bool = False
+) -> None:
+    """A weights file that sees nothing and costs what a trained one does.
+
+    With `ranges`, of what flows in it when it looks at noise: it runs in int8 then.
+    """
     import torch
 
+    from pipeline.yolov6.calibrate import measure
     from pipeline.yolov6.network import YOLOv6
     from pipeline.yolov6.train.build import bins_of
     from pipeline.yolov6.variants import VARIANTS
     from pipeline.yolov6.weights import save
 
     torch.manual_seed(0)
-    state = YOLOv6(VARIANTS[variant], _CLASSES, bins_of(variant)).state_dict()
+    network = YOLOv6(VARIANTS[variant], _CLASSES, bins_of(variant)).eval().requires_grad_(False)
+    state = network.state_dict()
     for key, tensor in state.items():
         if "cls_preds" in key and key.endswith("bias"):
             tensor.fill_(_NOTHING)
@@ -44,5 +51,6 @@ def random_weights(path: Path, variant: str, input_size: tuple[int, int]) -> Non
             "classes": [f"class_{index}" for index in range(_CLASSES)],
             "input_size": input_size,
             "source": "random",
+            "ranges": measure(network, [torch.rand(1, 3, *input_size)]) if ranges else {},
         },
     )

@@ -284,7 +284,8 @@ def main(part: str, text: str) -> None:
         if part == "draw":
             made.draw(path)
         else:
-            made.random_weights(path, given["variant"], tuple(given["input_size"]))
+            size, ranges = tuple(given["input_size"]), given.get("ranges", False)
+            made.random_weights(path, given["variant"], size, ranges=ranges)
         return
     parts: dict[str, Callable[[Subject], object]] = {
         **{"about": about, "network": network, "reading": reading},

@@ -221,6 +221,7 @@ SourceUrl = Annotated[SecretStr, AfterValidator(_check_source), _SOURCE]
 RedisUrl = Annotated[SecretStr, AfterValidator(_check_redis), _REDIS]
 SpoolFolder = Annotated[Path, BeforeValidator(_path), Accepts("the path of a folder")]
 Transport = Annotated[Literal["tcp", "udp"], Accepts("tcp or udp")]
+Decoder = Annotated[Literal["cpu", "gpu"], Accepts("cpu or gpu")]
 Durability = Annotated[Literal["memory", "disk"], Accepts("memory or disk")]
 FilePath = Annotated[Path, BeforeValidator(_path), Accepts("the path of a file")]
 CameraId = Annotated[

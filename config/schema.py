@@ -20,6 +20,7 @@ from config.kinds import (
     BatchSize,
     CameraId,
     CollectorUrl,
+    Decoder,
     Device,
     Durability,
     FilePath,
@@ -149,6 +150,9 @@ class Camera(Section):
     )
     tls_verify: Flag = Field(
         default=True, description="whether the certificate of rtsps and https must be a good one"
+    )
+    decoder: Decoder = Field(
+        default="cpu", description="where its video is decoded; gpu falls back to the CPU"
     )
     live: Flag | None = Field(
         default=None,

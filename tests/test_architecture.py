@@ -40,6 +40,7 @@ ONLY_IN = {
         "pipeline/device.py",
         "pipeline/runner.py",
         "pipeline/graphs.py",
+        "pipeline/sources/gpu.py",
         "config/kinds.py",  # the words that the file may say
     },
     r"BatchNorm": {

@@ -25,8 +25,8 @@ SOURCE = (
     " synthetic://"
 )
 CAMERA_KEYS = (
-    "id, url, transport, tls_verify, live, loop, confidence, classes, max_fps, weight, max_age_ms,"
-    " maxlen"
+    "id, url, transport, tls_verify, decoder, live, loop, confidence, classes, max_fps, weight,"
+    " max_age_ms, maxlen"
 )
 
 

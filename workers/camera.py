@@ -119,6 +119,8 @@ class CameraRun:
                 return self._connect(message.session)
             case control.Lost():
                 return self._lose(message)
+            case control.Decodes():
+                return f"is decoded on the CPU: {message.excuse}"
             case control.Looks():
                 self.looks = message.state
                 return self._look(message.state)

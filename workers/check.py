@@ -114,6 +114,7 @@ def _camera(camera: Camera) -> str:
     words = [kind, str(camera.file or (host_shown(url) if camera.is_network else url))]
     words += ["over UDP"] if camera.transport == "udp" else []
     words += [] if camera.tls_verify else ["any certificate"]
+    words += ["decoded on the GPU, if that can be"] if camera.decoder == "gpu" else []
     words += ["in a loop"] if camera.loop else []
     words += [f"at most {camera.max_fps:g} frames/s"] if camera.max_fps else []
     words += [f"only {', '.join(camera.classes)}"] if camera.classes else []

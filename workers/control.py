@@ -159,6 +159,12 @@ class Connected(Message, frozen=True):
     session: str
 
 
+class Decodes(Message, frozen=True):
+    """From ingest: a camera's pictures are not decoded where they were to be."""
+
+    excuse: str
+
+
 class MayOpen(Message, frozen=True):
     """From ingest: it would open its camera now. `Connected` or `Lost` say that it has tried."""
 
@@ -260,7 +266,7 @@ to_worker = decoder(
     Stop,
 )
 to_supervisor = {  # by role: what a process may say, were it taken over by a hostile stream
-    "ingest": decoder(Up, Identified, Began, MayOpen, Connected, Lost, Looks, Failed),
+    "ingest": decoder(Up, Identified, Began, MayOpen, Connected, Decodes, Lost, Looks, Failed),
     "infer": decoder(Up, Failed),
     "publish": decoder(Up, Opened, Notice, Measured, SessionEnded, Finished, Failed),
 }

@@ -64,6 +64,7 @@ def read(link: Link) -> None:
         with open_source(
             camera.url, live=camera.live, loop=camera.loop, access=camera.access
         ) as source:
+            link.excuse(source.excuse)
             for picture in source:
                 session.take(picture)
                 if link.interrupted:

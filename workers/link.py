@@ -27,6 +27,7 @@ class Link:
         self.camera: control.IngestCamera  # with the first one
         self.slots: Slots
         self.ended: Ended | None = None  # the last word of a live camera
+        self._excuse: str | None = None  # what was said of the decoder
         self._out: Channel | None = None
         self._channel = channel
 
@@ -84,6 +85,12 @@ class Link:
         """Says something to the supervisor, which always reads."""
         while not self._channel.send(message):
             time.sleep(0.001)
+
+    def excuse(self, text: str | None) -> None:
+        """Says once why pictures are not decoded where they were to be."""
+        if text is not None and text != self._excuse:
+            self.tell(control.Decodes(text))
+        self._excuse = text
 
     def wake(self, number: int) -> None:
         """Tells infer of a frame; of a live camera's only if it has heard of the last one."""

@@ -32,8 +32,8 @@ class Plan:
 
 
 def access_of(camera: Camera) -> Access:
-    """How a camera on the network is reached."""
-    return Access(camera.transport, camera.tls_verify)
+    """How a camera is reached and decoded."""
+    return Access(camera.transport, camera.tls_verify, camera.decoder)
 
 
 def prepare(path: Path) -> Plan:

@@ -33,6 +33,7 @@ def watch(
     camera, now, refused = link.camera, None, False
     try:
         with open_source(camera.url, live=True, loop=False, access=camera.access) as source:
+            link.excuse(source.excuse)
             for picture in source:
                 now = now or _begin(link)
                 now.take(picture)

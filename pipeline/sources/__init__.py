@@ -35,10 +35,11 @@ SYNTHETIC_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How a camera on the network is reached; means nothing for a file."""
+    """How a source is reached and decoded; the first two mean nothing for a file."""
 
     transport: str = "tcp"  # tcp | udp: how RTSP's video comes
     tls_verify: bool = True  # of rtsps and https: whether its certificate must be a good one
+    decoder: str = "cpu"  # cpu | gpu: where it is decoded, if that can be; a scene is drawn
 
 
 USUAL = Access()
@@ -77,6 +78,7 @@ class Source(Protocol):
     reason: str  # once the iteration has ended: how, in one sentence
     fault: str | None  # of an end that is not as it should be: network, camera or decoder
     codec: str  # FFmpeg's name of the decoder
+    excuse: str | None  # why it is not decoded where it was to be
     announced: int | None  # how many pictures the file says it has, None where it does not
 
     def __iter__(self) -> Iterator[Picture]: ...
@@ -111,7 +113,14 @@ def open_source(
     from pipeline.sources.av import VideoSource  # the contract alone needs no FFmpeg
 
     admission = admit(url, loop=loop, access=access)
-    return VideoSource(admission, live=live, loop=loop, max_pixels=max_pixels, clock=clock)
+    return VideoSource(
+        admission,
+        live=live,
+        loop=loop,
+        on_gpu=access.decoder == "gpu",
+        max_pixels=max_pixels,
+        clock=clock,
+    )
 
 
 def is_synthetic(url: str) -> bool:

@@ -39,6 +39,7 @@ class VideoSource:
         *,
         live: bool,
         loop: bool,
+        on_gpu: bool,
         max_pixels: int,
         clock: Callable[[], int],
     ) -> None:
@@ -52,9 +53,10 @@ class VideoSource:
         self._live = live
         self._loop = loop
         self._clock = clock
-        self._open = partial(Reel, admission, max_pixels=max_pixels, clock=clock)
+        self._open = partial(Reel, admission, on_gpu=on_gpu, max_pixels=max_pixels, clock=clock)
         self._reel = self._open()
         self.codec = self._reel.codec
+        self.excuse = self._reel.excuse
         self.announced = self._reel.announced or None
         interval = self._reel.interval
         gap = _LIVE_GAP if admission.network else _FILE_GAP

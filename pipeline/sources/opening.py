@@ -7,6 +7,7 @@ import time
 
 import av
 import av.error
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
@@ -27,7 +28,9 @@ _OURS = (errno.EMFILE, errno.ENFILE)  # no descriptor left; no memory is what a 
 _SAME = 0.001  # two rates that differ by less are the same one, measured twice
 
 
-def open_container(admission: Admission, max_pixels: int) -> InputContainer:
+def open_container(
+    admission: Admission, max_pixels: int, accelerator: HWAccel | None = None
+) -> InputContainer:
     """Opens and probes it. Raises `SourceError`, or `SourceRefused` for what and where it is."""
     # Probing decodes too, and takes its limits from here; the decoder proper takes them below.
     limits = {"max_pixels": str(max_pixels), "codec_whitelist": ",".join(sorted(CODECS))}
@@ -40,6 +43,7 @@ def open_container(admission: Admission, max_pixels: int) -> InputContainer:
             format=admission.format,
             options=limits | admission.options,
             timeout=(OPEN_SECONDS, READ_SECONDS) if admission.network else None,
+            hwaccel=accelerator,
         )
         other = None if destination is None else _other_host(destination, container)
     except (av.error.FFmpegError, UnicodeError, OSError) as error:

@@ -21,6 +21,7 @@ from pipeline.errors import SourceError
 from pipeline.sources import opening
 from pipeline.sources.admission import READ_SECONDS, Admission
 from pipeline.sources.gaps import Gaps, Reach
+from pipeline.sources.gpu import accelerator, excuse
 
 _READ_ATTEMPTS = 16  # in a row: a reader that finds no way past damage would try for ever
 _JOINT = 2  # packets: the parser of a transport stream holds one back
@@ -59,7 +60,9 @@ class Reel:
     it is taken back, what was left out since is decoded, and the next picture is whole again.
     """
 
-    def __init__(self, admission: Admission, *, max_pixels: int, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, admission: Admission, *, on_gpu: bool, max_pixels: int, clock: Callable[[], int]
+    ) -> None:
         """Opens the stream and its decoder. Raises `SourceError` or `SourceRefused`."""
         self.keys_only = False
         self.pictures = 0
@@ -71,7 +74,10 @@ class Reel:
         self._cut_still = admission.still and admission.cut_short
         self._network = admission.network
         self._clock = clock
-        self._container = opening.open_container(admission, max_pixels)
+        nvdec = accelerator() if on_gpu else None
+        self.excuse = nvdec if isinstance(nvdec, str) else None  # why it does not decode there
+        used = None if isinstance(nvdec, str) else nvdec
+        self._container = opening.open_container(admission, max_pixels, used)
         try:
             self._stream = stream = opening.video_of(self._container, admission)
             opening.open_decoder(stream, admission, max_pixels)
@@ -79,6 +85,8 @@ class Reel:
             self.close()
             raise
         self.codec = stream.codec_context.name
+        if used is not None:
+            self.excuse = excuse(stream.codec_context)
         self.interval = opening.interval_of(stream)  # seconds between pictures
         ticks = opening.ticks_of(stream) if self._container.format.name == "avi" else None
         # How many pictures the headers promise; 0: unknown.

@@ -39,6 +39,7 @@ class SceneSource:
         self.reason = "not read to its end"
         self.fault: str | None = None
         self.codec = "synthetic"
+        self.excuse: str | None = None
         self.announced: int | None = address.frames
         self._size = height, width
         self._rate = address.setting.rate

@@ -118,6 +118,7 @@ def _alone(report: Report) -> Table:
     table = _table("alone", "frames/s", "CPU per frame")
     for i, rate in enumerate(report.rounds[0].network):
         way = f"{rate.side_by_side} side by side" if rate.side_by_side > 1 else "one at a time"
+        way += ", replayed" if rate.recorded else ""
         name = f"network, {rate.precision}, batches of {rate.batch}, {way}"
         table.add_row(name, f"{report.typical(lambda one, i=i: one.network[i].rate):.1f}", "")  # type: ignore[misc]
 

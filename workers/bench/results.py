@@ -45,6 +45,7 @@ class Rate(msgspec.Struct, frozen=True):
     batch: int
     side_by_side: int  # batches; 1: one batch on all cores, or one stream of a GPU
     rate: float  # frames/s
+    recorded: bool = False  # replayed from a CUDA graph
 
 
 class Parts(msgspec.Struct, frozen=True):

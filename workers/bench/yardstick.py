@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from pipeline.device import Network, Plan
 
-BATCHES = {"cpu": (1, 2, 4, 8), "gpu": (1, 4, 8, 16, 32)}
-_UNPACKED = 4  # frames in a batch of the network as torch runs it
 _LOOKED_AT = 16  # pictures of the clip, for what NMS costs
 
 
@@ -48,9 +44,10 @@ def about(subject: Subject) -> dict[str, object]:
 
     from config.schema import Model
     from pipeline.sources import open_source
+    from workers.bench.network import planned
 
     most = Model.model_fields["max_batch"].default
-    chosen = _planned(subject, most)
+    chosen = planned(subject, most)
     with open_source(subject.clip, live=False, loop=True) as source:
         pictures = [next(source, None) for _ in range(2)]
         codec = source.codec
@@ -68,105 +65,9 @@ def about(subject: Subject) -> dict[str, object]:
 
 def network(subject: Subject) -> dict[str, object]:
     """Frames/s of the network alone, its input being there: by precision, batch and way."""
-    from pipeline.device import as_run
-    from pipeline.yolov6 import load
+    from workers.bench.network import rates
 
-    chosen = _planned(subject, 1)
-    floats = _floating(chosen)
-    is_cpu = chosen.device.type == "cpu"
-    batches, rates = BATCHES["cpu" if is_cpu else "gpu"], []
-    for precision in dict.fromkeys((chosen.precision, floats.precision, "fp32")):
-        for batch in batches:
-            this = replace(chosen, precision=precision, batch=batch)
-            ready = as_run(load(subject.weights), this, subject.input_size).network
-            for side_by_side in (chosen.threads, 1) if batch == batches[-1] else (chosen.threads,):
-                rate = _rate(ready, this, subject, side_by_side)
-                way = {"precision": precision, "batch": batch, "side_by_side": side_by_side}
-                rates.append({**way, "rate": round(rate, 2)})
-    return {"rates": rates, "unpacked": round(_unpacked(floats, subject), 2)}
-
-
-def _planned(subject: Subject, most: int) -> Plan:
-    from pipeline.device import plan
-    from pipeline.yolov6.weights import inspect
-
-    return plan(
-        device=subject.device,
-        precision=subject.precision,
-        max_batch=most,
-        has_ranges=bool(inspect(subject.weights).ranges),
-    )
-
-
-def _floating(chosen: Plan) -> Plan:
-    """The same, or what it would be if weights had no ranges."""
-    from pipeline.device import plan
-
-    return (
-        chosen if chosen.precision != "int8" else plan(device="cpu", precision="auto", max_batch=1)
-    )
-
-
-def _unpacked(chosen: Plan, subject: Subject) -> float:
-    """Frames/s of the network as it is, cast and channels last: what torch does by itself."""
-    import torch
-
-    from pipeline.device import PRECISIONS
-    from pipeline.yolov6 import load
-
-    plain = load(subject.weights).to(chosen.device, PRECISIONS[chosen.precision])
-    plain = plain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return _rate(plain, replace(chosen, batch=_UNPACKED), subject, chosen.threads)
-
-
-def _rate(network: Network, plan: Plan, subject: Subject, side_by_side: int) -> float:
-    """Frames/s; one batch at a time has all cores of a CPU, those side by side one each."""
-    import torch
-
-    from pipeline.device import noise
-
-    images = noise(plan.batch, subject.input_size, plan)
-    done: list[int] = []
-    start = threading.Barrier(side_by_side + 1)
-
-    @torch.inference_mode()
-    def work() -> None:
-        torch.set_num_threads(plan.threads if side_by_side == 1 else 1)
-        with _stream(plan):
-            network(images)
-            _finish(plan)
-            start.wait()
-            ends, frames = time.monotonic() + subject.seconds, 0
-            while time.monotonic() < ends:
-                network(images)
-                _finish(plan)
-                frames += plan.batch
-        done.append(frames)
-
-    workers = [threading.Thread(target=work) for _ in range(side_by_side)]
-    for worker in workers:
-        worker.start()
-    start.wait()
-    began = time.monotonic()
-    for worker in workers:
-        worker.join()
-    return sum(done) / (time.monotonic() - began)
-
-
-def _stream(plan: Plan) -> Any:
-    import contextlib
-
-    import torch
-
-    return contextlib.nullcontext() if plan.device.type == "cpu" else torch.Stream(plan.device)
-
-
-def _finish(plan: Plan) -> None:
-    """Waits for a GPU."""
-    import torch
-
-    if plan.device.type != "cpu":
-        torch.accelerator.current_stream().synchronize()
+    return rates(subject)
 
 
 def reading(subject: Subject) -> dict[str, float]:

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from pipeline.scenes import NAMES, Scenes
 from pipeline.wire import Detection
 from pipeline.yolov6 import load
 from pipeline.yolov6.train.evaluate import find
-from pipeline.yolov6.train.metrics import Picture, Score, score
+from pipeline.yolov6.train.metrics import Picture, by_class, score
 from pipeline.yolov6.weights import OURS, inspect
 from workers.demo import CONFIDENCE
 
@@ -41,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     print("|---|---|---|---|---|")
     pictures = find(network, Scenes(UNSEEN, options.length, codec="h264", per_scene=4), SIZE)
-    for name, found in (*score(pictures).items(), *by_class(pictures)):
+    classes = ((NAMES[label], found) for label, found in by_class(pictures).items())
+    for name, found in (*score(pictures).items(), *classes):
         numbers = f"{found.map50:.3f} | {found.map50_95:.3f} | {found.recall50:.3f}"
         print(f"| {name} | {found.objects:,} | {numbers} |")
     tally = Tally()
@@ -50,21 +50,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"\nat confidence {CONFIDENCE}: ", end="")
     print(f"precision {tally.precision:.3f}, recall {tally.recall:.3f}")
     return 0
-
-
-def by_class(pictures: Sequence[Picture]) -> Iterator[tuple[str, Score]]:
-    for number, name in enumerate(NAMES):
-        yield name, score([_only(picture, number) for picture in pictures])["all"]
-
-
-def _only(picture: Picture, class_id: int) -> Picture:
-    """With the objects of one class; mAP is over the classes that are there."""
-    own = picture.class_ids == class_id
-    visible = None if picture.visible is None else picture.visible[own]
-    boxes, ignored = picture.boxes[own], ~picture.counts[own]
-    return replace(
-        picture, boxes=boxes, class_ids=picture.class_ids[own], visible=visible, ignored=ignored
-    )
 
 
 def _judged(picture: Picture) -> Tally:

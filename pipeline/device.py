@@ -108,7 +108,7 @@ def as_run(network: YOLOv6, plan: Plan, input_size: tuple[int, int]) -> Ready:
         whole = as_int8(network, network.ranges, image, plan.batch, PRECISIONS[floats])
         if whole is not None:
             return Ready(whole, plan, None)
-        plan, complaint = replace(plan, precision=floats), "this torch cannot run it in int8"
+        plan, complaint = replace(plan, precision=floats), "it could not be run in int8"
     network = network.to(plan.device, PRECISIONS[plan.precision])
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if plan.device.type == "cpu" and not prepack(network, noise(1, input_size, plan), plan.batch):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+from av.codec.hwaccel import HWAccel
 
 from pipeline.sources import Access, open_source
-from pipeline.sources.gpu import accelerator
+from pipeline.sources.gpu import accelerator, excuse_of
 from tests import media, runs
 from tests.servers import RedisServer
 
@@ -62,3 +64,26 @@ def test_a_run_says_once_that_it_decodes_on_the_cpu_and_loses_no_frame(
     assert len(runs.entries(redis_server.url, "yard")) == FRAMES
     said = "yard: is decoded on the CPU: NVDEC cannot be had: "
     assert done.stderr.count(said) == 1
+
+
+def test_a_gpu_that_fails_as_a_camera_is_opened_is_no_fault_of_the_camera(
+    clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An accelerator that was there when it was looked for."""
+    monkeypatch.setattr("pipeline.sources.reel.accelerator", lambda: HWAccel("cuda"))
+    if HAS_NVDEC:
+        pytest.skip("NVDEC is here")
+
+    found, excuse = pixels(clip, "gpu")
+
+    assert len(found) == FRAMES
+    assert excuse is not None
+    assert excuse.startswith("NVDEC cannot be had: ")
+
+
+def test_what_ffmpeg_decodes_on_the_cpu_after_all_is_told_by_its_pictures(clip: Path) -> None:
+    with av.open(str(clip)) as container:
+        frame = next(container.decode(video=0))
+
+    assert excuse_of(frame, "h264") == "NVDEC does not decode this h264"
+    assert excuse_of(frame.reformat(format="nv12"), "h264") is None

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,15 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.device import Plan, as_run, multiplies, plan
-from pipeline.errors import ConfigError, WeightsError
+from pipeline.errors import ConfigError, VedetteError, WeightsError
 from pipeline.scenes import Scenes
 from pipeline.yolov6 import load
 from pipeline.yolov6.calibrate import _nearest, measure, worst_first
 from pipeline.yolov6.int8 import Bytes, Conv8, Int8, as_int8
 from pipeline.yolov6.network import YOLOv6
+from pipeline.yolov6.prepack import watched
 from pipeline.yolov6.variants import VARIANTS
 from pipeline.yolov6.weights import OURS, inspect, read, save
 from tests.marks import first_now
+from workers import quantize as command
 from workers.quantize import Options, quantize
 
 needs_vnni = pytest.mark.skipif(not multiplies("int8"), reason="no VNNI here")
@@ -37,12 +40,24 @@ def pictures(count: int, size: tuple[int, int] = SIZE) -> Tensor:
 
 
 def network_of(variant: str) -> YOLOv6:
+    """Random, and layer by layer so scaled that what comes out depends on what goes in."""
     torch.manual_seed(1)
     network = YOLOv6(VARIANTS[variant], 3).eval().requires_grad_(False)
-    for tensor in network.state_dict().values():
-        if tensor.ndim == 1:
-            tensor.uniform_(-0.5, 0.5)
+    for key, tensor in network.state_dict().items():
+        if tensor.ndim == 4:
+            tensor.normal_()
+        elif key.endswith("bias"):
+            tensor.normal_(0, 0.1)
+    with watched(network, scale):
+        network(pictures(4).float() / 255)
     return network
+
+
+def scale(module: nn.Module, inputs: tuple[Tensor]) -> None:
+    """To a deviation of 1 behind the convolution."""
+    bare: Any = nn.Conv2d if isinstance(module, nn.Conv2d) else nn.ConvTranspose2d
+    given = bare.forward(module, inputs[0])
+    module.weight.div_(given.std().clamp(min=1e-3))  # type: ignore[operator, union-attr]
 
 
 def calibrated(network: YOLOv6, images: Tensor) -> YOLOv6:
@@ -112,24 +127,31 @@ def test_a_convolution_of_bytes_computes_what_one_of_floats_does(
     torch.testing.assert_close(found, wanted, rtol=0, atol=0.05)
 
 
+def off(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> list[float]:
+    """Of boxes and of scores: the mean difference, by how much they differ among anchors."""
+    pairs = zip(found, wanted, strict=True)
+    return [
+        ((one - other).abs().mean() / (other - other.mean((0, 1))).abs().mean()).item()
+        for one, other in pairs
+    ]
+
+
 @needs_vnni
 @pytest.mark.parametrize(
     "variant",
-    first_now(["0.4.x-n", "vedette-p", "0.4.x-lite_s", "0.4.x-m", "0.4.x-s_mbla", "0.1.0-n"]),
+    ["0.4.x-n", *first_now(["0.4.x-lite_s", "vedette-p", "0.4.x-m", "0.4.x-s_mbla", "0.1.0-n"])],
 )
 def test_a_network_of_bytes_answers_as_one_of_floats(variant: str) -> None:
     network = calibrated(network_of(variant), pictures(4))
     images = pictures(3)
-    boxes, scores = (answer.clone() for answer in network(images.float() / 255))
+    wanted = [answer.clone() for answer in network(images.float() / 255)]
+    others = off(network(1 - images.float() / 255), wanted)  # what another picture would give
     assert len(network.ranges) > 40
 
-    found_boxes, found_scores = in_bytes(network)(images)
+    found = off(in_bytes(network)(images), wanted)
 
-    assert found_boxes.shape == boxes.shape
-    off = (found_scores - scores).abs().mean() / (scores - scores.mean()).abs().mean()
-    moved = (found_boxes - boxes).abs().mean() / (boxes - boxes.mean((0, 1))).abs().mean()
-    assert off < 0.25, off
-    assert moved < 0.1, moved
+    assert max(found) < 0.6, found
+    assert all(one < other / 3 for one, other in zip(found, others, strict=True)), (found, others)
 
 
 @needs_vnni
@@ -146,8 +168,9 @@ def test_convolutions_without_a_range_stay_in_floats(  # and where the two meet,
     kinds = [type(module).__name__ for module in mixed.modules()]  # type: ignore[attr-defined]
     assert kinds.count("Conv8") == len(names[::2])
     assert kinds.count("Packed") == len(names) - len(names[::2]) - kinds.count("ConvTranspose2d")
-    found = mixed(images)
-    assert (found[1] - wanted[1]).abs().mean() < 0.02
+    others = off(network_of("0.4.x-n")(1 - images.float() / 255), wanted)
+    found = off(mixed(images), wanted)
+    assert all(one < other / 3 for one, other in zip(found, others, strict=True)), (found, others)
 
 
 @needs_vnni
@@ -170,7 +193,8 @@ def test_a_torch_that_cannot_or_computes_something_else_leaves_the_network_as_it
     network.take_bytes()
     images = pictures(1)
     wanted = network(images.float())
-    real = torch.ops.onednn.qconv2d_pointwise
+    real, packed = torch.ops.onednn.qconv2d_pointwise, dict(network.ranges)
+    del packed["detect.cls_preds.0"]  # stays in floats, and is packed
 
     def halved(*arguments: object) -> Tensor:
         answer: Tensor = real(*arguments)
@@ -179,16 +203,32 @@ def test_a_torch_that_cannot_or_computes_something_else_leaves_the_network_as_it
     def missing(*_: object) -> Tensor:
         raise AttributeError("no such operator")
 
-    for wrong in (missing, halved):
-        monkeypatch.setattr("pipeline.yolov6.int8._convolution", wrong)
-        assert as_int8(network, network.ranges, images, 4, torch.bfloat16) is None
+    places = ("int8._convolution", "int8._convolution", "prepack._reorder")
+    for place, wrong in zip(places, (missing, halved, missing), strict=True):
+        monkeypatch.undo()
+        monkeypatch.setattr(f"pipeline.yolov6.{place}", wrong)
+        assert as_int8(network, packed, images, 4, torch.bfloat16) is None
         for one, other in zip(network(images.float()), wanted, strict=True):
             assert torch.equal(one, other)
 
+    monkeypatch.undo()
+    monkeypatch.setattr("pipeline.yolov6.int8._convolution", missing)
     network = calibrated(network_of("0.4.x-n"), pictures(4))
     ready = as_run(network, Plan(torch.device("cpu"), "int8", 4, 1), SIZE)
-    assert ready.complaint == "this torch cannot run it in int8"
+    assert ready.complaint == "it could not be run in int8"
     assert ready.plan.precision == ("bf16" if multiplies("bf16") else "fp32")
+    assert ready.network is network
+
+
+@needs_vnni
+def test_ranges_of_nothing_that_can_be_int8_leave_a_network_in_floats() -> None:
+    network = network_of("0.4.x-lite_s")
+    (odd,) = [name for name, _ in network.named_modules() if name.endswith("se.conv2")][:1]
+    network.ranges = {odd: (0.0, 1.0)}
+
+    ready = as_run(network, Plan(torch.device("cpu"), "int8", 4, 1), SIZE)
+
+    assert (ready.plan.precision, ready.complaint) != ("int8", None)
     assert ready.network is network
 
 
@@ -240,8 +280,12 @@ def test_ranges_are_kept_in_the_file(tmp_path: Path) -> None:
         ({"backbone.stem": [1, 2]}, "a range of backbone.stem that cannot be: 1.0, 2.0"),
         ({"backbone.stem": [0, float("nan")]}, "cannot be: 0.0, nan"),
         ({"backbone.stem": [0, float("inf")]}, "cannot be: 0.0, inf"),
+        ({"backbone.stem": [0, 1e39]}, "cannot be: 0.0, 1e+39"),
+        ({"backbone.stem": [0, 10**400]}, "ranges that are no pairs of numbers"),
+        ({"backbone.stem": "01"}, "ranges that are no pairs of numbers"),
+        ({"backbone.stem": [0, True]}, "ranges that are no pairs of numbers"),
     ],
-    ids=lambda value: json.dumps(value) if isinstance(value, dict) else "",
+    ids=lambda value: json.dumps(value)[:40] if isinstance(value, dict) else "",
 )
 def test_a_file_with_ranges_that_cannot_be_is_one_sentence(
     tmp_path: Path, ranges: object, said: str
@@ -254,14 +298,55 @@ def test_a_file_with_ranges_that_cannot_be_is_one_sentence(
 # ── the command ───────────────────────────────────────────────────────────────────────────────
 
 
+DATA = "scenes?seed=4&length=10&per_scene=5"
+
+
+@pytest.fixture(scope="module")
+def rewritten(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Ours, changed."""
+
+    def write(name: str) -> Path:
+        info, (_, state) = inspect(OURS), read(OURS)
+        state = {key: array.astype(np.float32) for key, array in state.items()}
+        if name == "spread":
+            spread(state)
+        elif name == "shuffled":
+            random = np.random.default_rng(0)
+            state = {key: random.permuted(array, axis=0) for key, array in state.items()}
+        elif name == "broken":
+            state["backbone.stem.weight"][0, 0, 0, 0] = np.nan
+        path = tmp_path_factory.mktemp(name) / f"{name}.safetensors"
+        description = {
+            **{"variant": info.variant, "classes": info.classes, "input_size": info.input_size},
+            "source": "",
+        }
+        if name == "broken":  # what is no number cannot be saved
+            state["backbone.stem.weight"][0, 0, 0, 0] = 0
+            state["backbone.stem.weight"] *= 1e37
+        save(path, state, description)
+        return path
+
+    return write
+
+
+def spread(state: dict[str, np.ndarray]) -> None:
+    """Channels between two layers as different as bytes cannot be: the same network in floats."""
+    first, second = "backbone.ERBlock_3.0", "backbone.ERBlock_3.1.conv1"
+    random = np.random.default_rng(0)
+    channels = state[f"{first}.bias"].shape[0]
+    factors = (10.0 ** random.uniform(-2, 2, channels)).astype(np.float32)
+    state[f"{first}.weight"] *= factors[:, None, None, None]
+    state[f"{first}.bias"] *= factors
+    state[f"{second}.weight"] /= factors[None, :, None, None]
+
+
 @needs_vnni
 def test_quantized_weights_find_the_same_and_run_in_int8(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    output = tmp_path / "ours8.safetensors"
-    data = "scenes?seed=4&length=12&per_scene=3"
+    output = tmp_path / "new" / "ours8.safetensors"
 
-    quantize(Options(OURS, data, output, validate=data))
+    quantize(Options(OURS, DATA, output, validate=DATA))
 
     printed = dict(line.split(": ", 1) for line in capfd.readouterr().out.splitlines())
     in_int8, in_fp32 = map(float, re.findall(r"0\.\d+", printed["mAP50-95"]))
@@ -270,47 +355,63 @@ def test_quantized_weights_find_the_same_and_run_in_int8(
     assert after > 1.05 * before
     info, original = inspect(output), inspect(OURS)
     assert printed["convolutions"] == f"{len(info.ranges)} of {len(info.ranges)} in int8"
+    assert printed["worst class"].partition(",")[0] in info.classes
     assert (info.variant, info.classes) == (original.variant, original.classes)
     assert output.stat().st_size < OURS.stat().st_size + 10_000
-    assert plan(device="cpu", precision="auto", max_batch=4, has_ranges=True).precision == "int8"
     sample = Scenes(9, 2, codec="h264")[1]
     image = torch.from_numpy(np.ascontiguousarray(sample.image))[None].permute(0, 3, 1, 2)
     scores = in_bytes(load(output), (384, 640))(image)[1]
     assert (scores - load(OURS)(image.float() / 255)[1]).abs().max() < 0.2
 
 
+@pytest.mark.slow
 @needs_vnni
-def test_int8_that_costs_too_much_is_refused_with_the_figure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_where_few_convolutions_cost_too_much_they_stay_in_floats(
+    tmp_path: Path, rewritten: Callable[[str], Path], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Weights whose channels are as different as int8 cannot have them, everywhere."""
-    from pipeline.errors import VedetteError
-    from workers import quantize as command
+    output = tmp_path / "out.safetensors"
 
-    info, (_, state) = inspect(OURS), read(OURS)
-    random = np.random.default_rng(0)
-    state = {key: array.astype(np.float32) for key, array in state.items()}
-    spread(state, random)
-    hostile, output = tmp_path / "hostile.safetensors", tmp_path / "out.safetensors"
-    description = {
-        **{"variant": info.variant, "classes": info.classes, "input_size": info.input_size},
-        "source": "",
-    }
-    save(hostile, state, description)
-    monkeypatch.setattr(command, "_KEPT", (0.0,))
-    data = "scenes?seed=4&length=4&per_scene=2"
+    quantize(Options(rewritten("spread"), DATA, output, validate=DATA))
 
-    with pytest.raises(VedetteError, match=r"int8 costs \d+\.\d\d mAP at least.*may cost 0\.5"):
-        quantize(Options(hostile, data, output, validate=data))
+    (kept,) = re.findall(r"convolutions: (\d+) of 71 in int8", capfd.readouterr().out)
+    assert 60 <= int(kept) < 71
+    assert "backbone.ERBlock_3.1.conv1" not in inspect(output).ranges
+
+
+@needs_vnni
+@pytest.mark.parametrize(
+    ("name", "setting", "said"),
+    [
+        ("spread", {"_KEPT": (0.0,)}, r"int8 costs \d+\.\d\d mAP at least, of \d+"),
+        (
+            "",
+            {"LEAST": 9.0, "_SECONDS": 0.2},
+            r"int8 brings too little here, [\d.]+ frames",
+        ),
+        ("", {"FEWEST": 999}, r"found \d+ labelled objects to compare on, must be 999 or more"),
+        ("shuffled", {}, "the weights find next to nothing there, mAP50-95 0.0"),
+        ("broken", {}, r"is given what is no number"),
+    ],
+)
+def test_int8_that_is_no_good_is_refused_and_nothing_written(
+    tmp_path: Path, rewritten: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, name: str,
+    setting: dict[str, Any], said: str,
+) -> None:  # fmt: skip
+    for key, value in setting.items():
+        monkeypatch.setattr(command, key, value)
+    output = tmp_path / "out.safetensors"
+
+    with pytest.raises(VedetteError, match=said):
+        quantize(Options(rewritten(name) if name else OURS, DATA, output, validate=DATA))
     assert not output.exists()
 
 
-def spread(state: dict[str, np.ndarray], random: np.random.Generator) -> None:
-    """Scales channels between two layers up and down: with ReLU between, the same network."""
-    pairs = [("backbone.ERBlock_3.0", "backbone.ERBlock_3.1.conv1")]
-    for first, second in pairs:
-        channels = state[f"{first}.bias"].shape[0]
-        factors = (10.0 ** random.uniform(-2, 2, channels)).astype(np.float32)
-        state[f"{first}.weight"] *= factors[:, None, None, None]
-        state[f"{first}.bias"] *= factors
-        state[f"{second}.weight"] /= factors[None, :, None, None]
+@needs_vnni
+def test_pictures_of_other_classes_and_odd_sizes_are_refused(tmp_path: Path, lite_s: Path) -> None:
+    output = tmp_path / "out.safetensors"
+    with pytest.raises(ConfigError, match="other classes than the weights"):
+        quantize(Options(lite_s, DATA, output))
+    with pytest.raises(ConfigError, match="--input-size: must be multiples of 32"):
+        quantize(Options(OURS, DATA, output, input_size=(100, 96)))
+    with pytest.raises(WeightsError, match="cannot be written"):
+        quantize(Options(OURS, DATA, Path("/proc/none/out.safetensors")))

@@ -134,7 +134,8 @@ def _probe_camera(camera: Camera) -> Finding:
             camera.url.get_secret_value(), network=camera.is_network, access=access_of(camera)
         )
         rate = f", {seen.rate:.4g} frames/s" if seen.rate else ""
-        return f"{seen.codec}, {seen.width}x{seen.height}{rate}"
+        excuse = f", decoded on the CPU: {seen.excuse}" if seen.excuse else ""
+        return f"{seen.codec}, {seen.width}x{seen.height}{rate}{excuse}"
 
     return _finding(f"camera {camera.id}", see)
 

@@ -47,6 +47,9 @@ def quantize(
     output: Annotated[Path, Parameter(name=("--output", "-o"))],
     validate: str | None = None,
     names: str | None = None,
+    input_size: Annotated[
+        tuple[int, int] | None, Parameter(name=("--input-size", "--size"), negative=())
+    ] = None,
 ) -> None:
     """Make weights fit for int8 on a CPU, if it finds the same on your pictures.
 
@@ -62,11 +65,13 @@ def quantize(
         Pictures to compare on. Default: the val part of the data, or the same.
     names
         A file of class names, one per line, or coco. Default: as data.yaml says.
+    input_size
+        Height and width that it will run at. Default: as the weights say.
     """
     from workers.quantize import Options
     from workers.quantize import quantize as run
 
-    run(Options(file, data, output, validate, names))
+    run(Options(file, data, output, validate, names, input_size))
 
 
 @weights.command

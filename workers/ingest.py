@@ -64,8 +64,8 @@ def read(link: Link) -> None:
         with open_source(
             camera.url, live=camera.live, loop=camera.loop, access=camera.access
         ) as source:
-            link.excuse(source.excuse)
             for picture in source:
+                link.excuse(source.excuse)
                 session.take(picture)
                 if link.interrupted:
                     break

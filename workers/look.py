@@ -28,6 +28,7 @@ class Seen(msgspec.Struct, frozen=True):
     height: int = 0
     rate: float | None = None  # pictures per second, None where it showed but one
     codec: str = ""  # FFmpeg's name of the decoder
+    excuse: str | None = None  # why it is not decoded where it was to be
     fault: str | None = None
 
 
@@ -92,9 +93,10 @@ def _watch(request: _Request) -> Seen:
             times.append(picture.media_time)
             if len(times) == _PICTURES or time.monotonic() > deadline:
                 break
+        excuse = source.excuse
     passed = times[-1] - times[0]
     rate = (len(times) - 1) / passed if passed > 0 else None
-    return Seen(first.width, first.height, rate, source.codec)
+    return Seen(first.width, first.height, rate, source.codec, excuse)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ Everything is measured with the runner that a pipeline has: what is allowed is w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import ConfigError, VedetteError
 from pipeline.samples import Pictures
-from pipeline.yolov6.weights import Ranges, WeightsInfo, check_name, inspect, read, save
+from pipeline.yolov6.weights import Ranges, check_output, inspect, read, save
 from workers.pictures import draw, open_pair
 from workers.progress import Progress, open_progress
 
@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from pipeline.device import Plan
     from pipeline.runner import Runner
     from pipeline.yolov6.network import YOLOv6
-    from pipeline.yolov6.train.metrics import Score
+    from pipeline.yolov6.train.metrics import Picture, Score
 
 MOST = 0.005  # of mAP50-95, 0 to 1, that int8 may cost
+FEWEST = 100  # labelled objects that can tell it
+WORTHLESS = 0.05  # mAP50-95 below which there is nothing to lose
 LEAST = 1.05  # times as many frames/s that it must bring
 _LOOKED_AT = 64  # pictures, for ranges
 _RANKED = 8  # of them, for which convolutions int8 hurts
@@ -44,6 +46,7 @@ class Options:
     output: Path
     validate: str | None = None  # as data: what is compared; None: the val part of data, or data
     names: str | None = None  # a file of class names, or coco
+    input_size: tuple[int, int] | None = None  # that it will run at; None: as the weights say
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ class _Trial:
     """One choice of what runs in int8."""
 
     ranges: Ranges
+    found: list[Picture]
     score: Score
 
 
@@ -63,7 +67,10 @@ def quantize(options: Options) -> None:
     from pipeline.device import plan
 
     info = inspect(options.weights)
-    check_name(options.output)
+    check_output(options.output)
+    size = options.input_size or info.input_size
+    if any(side % info.stride or side <= 0 for side in size):
+        raise ConfigError(f"--input-size: must be multiples of {info.stride} for these weights")
     in_bytes = plan(device="cpu", precision="int8", max_batch=16, has_ranges=True)
     pictures, validation = open_pair(options.data, options.validate, options.names)
     if tuple(pictures.names) != info.classes:
@@ -71,7 +78,7 @@ def quantize(options: Options) -> None:
     with open_progress(bar=True) as progress:
         for scenes in (pictures, validation):
             draw(scenes, lambda done, of: progress.update(done, of, f"{done:,} of {of:,} drawn"))
-        task = _Task(options.weights, info, in_bytes, validation, progress)
+        task = _Task(options.weights, size, in_bytes, validation, progress)
         whole, trial = task.run(pictures)
         rates = task.rates(trial.ranges)
     if rates[1] < LEAST * rates[0]:
@@ -91,52 +98,62 @@ def quantize(options: Options) -> None:
     half = all(array.dtype.itemsize == 2 for array in state.values())
     save(options.output, state, description, half=half)
     print(
-        f"mAP50-95: {trial.score.map50_95:.4f} in int8, {whole.map50_95:.4f} in fp32, "
-        f"of {whole.objects:,} objects on {len(validation):,} pictures\n"
+        f"mAP50-95: {trial.score.map50_95:.4f} in int8, {whole.score.map50_95:.4f} in fp32, "
+        f"of {whole.score.objects:,} objects on {len(validation):,} pictures\n"
+        f"worst class: {_worst_class(whole, trial, info.classes)}\n"
         f"frames/s: {rates[1]:.1f} in int8, {rates[0]:.1f} in {task.floats.precision}\n"
         f"convolutions: {len(trial.ranges)} of {task.convolutions} in int8\n"
         f"weights: {options.output}, digest {inspect(options.output).digest}"
     )
 
 
+def _worst_class(whole: _Trial, trial: _Trial, names: Sequence[str]) -> str:
+    """The one that loses most."""
+    from pipeline.yolov6.train.metrics import by_class
+
+    before, after = by_class(whole.found), by_class(trial.found)
+    label = max(before, key=lambda one: before[one].map50_95 - after[one].map50_95)
+    values = f"{after[label].map50_95:.4f} in int8, {before[label].map50_95:.4f} in fp32"
+    return f"{names[label]}, {values}, of {before[label].objects:,} objects"
+
+
 class _Task:
     """One weights file, and the pictures that decide."""
 
     def __init__(
-        self, weights: Path, info: WeightsInfo, in_bytes: Plan, validation: Pictures,
+        self, weights: Path, size: tuple[int, int], in_bytes: Plan, validation: Pictures,
         progress: Progress,
     ) -> None:  # fmt: skip
         from pipeline.device import plan
 
-        self._weights, self._size = weights, info.input_size
+        self._weights, self._size = weights, size
         self._in_bytes, self._validation, self._progress = in_bytes, validation, progress
         self.floats = plan(device="cpu", precision="auto", max_batch=in_bytes.batch)
         self.convolutions = 0
 
-    def run(self, pictures: Pictures) -> tuple[Score, _Trial]:
-        """The score in float32, and the first trial that comes close enough to it."""
+    def run(self, pictures: Pictures) -> tuple[_Trial, _Trial]:
+        """What float32 finds, and the first trial that comes close enough to it."""
         from pipeline.yolov6.calibrate import measure, worst_first
 
         self._progress.say("looking at what flows between the layers")
         network, images = self._load({}), list(self._images(pictures))
         ranges = measure(network, images)
         self.convolutions = len(ranges)
-        whole = self._score("fp32", replace(self.floats, precision="fp32"), {})
-        if not whole.objects:
-            raise ConfigError("--data: no labelled object on the pictures to compare on")
+        whole = self._try("fp32", replace(self.floats, precision="fp32"), {})
+        _check_worth(whole.score)
         worst = list(ranges)
         costs: list[float] = []
         for count in dict.fromkeys(round(share * len(ranges)) for share in _KEPT):
             if count and len(costs) == 1:
                 worst = worst_first(network, ranges, images[: _RANKED // _BATCH], self._tell_ranked)
             trial = {name: ranges[name] for name in worst[count:]}
-            found = self._score(f"int8 but for {count} of {len(worst)}", self._in_bytes, trial)
-            costs.append(whole.map50_95 - found.map50_95)
+            found = self._try(f"int8 but for {count} of {len(worst)}", self._in_bytes, trial)
+            costs.append(whole.score.map50_95 - found.score.map50_95)
             if costs[-1] <= MOST:
-                return whole, _Trial(trial, found)
+                return whole, found
         raise VedetteError(
-            f"int8 costs {100 * min(costs):.2f} mAP at least, of {100 * whole.map50_95:.2f}, and"
-            f" may cost {100 * MOST:g}: nothing is written"
+            f"int8 costs {100 * min(costs):.2f} mAP at least, of {100 * whole.score.map50_95:.2f},"
+            f" and may cost {100 * MOST:g}: nothing is written"
         )
 
     def _tell_ranked(self, done: int) -> None:
@@ -190,7 +207,7 @@ class _Task:
             raise VedetteError(f"{runner.complaint}: nothing is written")
         return runner
 
-    def _score(self, name: str, plan: Plan, ranges: Ranges) -> Score:
+    def _try(self, name: str, plan: Plan, ranges: Ranges) -> _Trial:
         from pipeline.yolov6.train.metrics import score
         from workers.accuracy import find
 
@@ -204,4 +221,17 @@ class _Task:
             )
         found = score(pictures)["all"]
         self._progress.say(f"{name}: mAP50 {found.map50:.4f}, mAP50-95 {found.map50_95:.4f}")
-        return found
+        return _Trial(ranges, pictures, found)
+
+
+def _check_worth(found: Score) -> None:
+    if found.objects < FEWEST:
+        raise ConfigError(
+            f"--data: found {found.objects} labelled objects to compare on,"
+            f" must be {FEWEST} or more"
+        )
+    if found.map50_95 < WORTHLESS:
+        raise ConfigError(
+            f"--data: the weights find next to nothing there, mAP50-95 {found.map50_95:.4f}:"
+            " nothing to compare"
+        )

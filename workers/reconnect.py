@@ -33,8 +33,8 @@ def watch(
     camera, now, refused = link.camera, None, False
     try:
         with open_source(camera.url, live=True, loop=False, access=camera.access) as source:
-            link.excuse(source.excuse)
             for picture in source:
+                link.excuse(source.excuse)
                 now = now or _begin(link)
                 now.take(picture)
                 source.keys_only = now.keys_only

@@ -78,8 +78,11 @@ class Source(Protocol):
     reason: str  # once the iteration has ended: how, in one sentence
     fault: str | None  # of an end that is not as it should be: network, camera or decoder
     codec: str  # FFmpeg's name of the decoder
-    excuse: str | None  # why it is not decoded where it was to be
     announced: int | None  # how many pictures the file says it has, None where it does not
+
+    @property
+    def excuse(self) -> str | None:
+        """Why it is not decoded where it was to be; the first picture tells."""
 
     def __iter__(self) -> Iterator[Picture]: ...
     def __next__(self) -> Picture: ...

@@ -56,7 +56,6 @@ class VideoSource:
         self._open = partial(Reel, admission, on_gpu=on_gpu, max_pixels=max_pixels, clock=clock)
         self._reel = self._open()
         self.codec = self._reel.codec
-        self.excuse = self._reel.excuse
         self.announced = self._reel.announced or None
         interval = self._reel.interval
         gap = _LIVE_GAP if admission.network else _FILE_GAP
@@ -65,6 +64,11 @@ class VideoSource:
         self._camera_clock = CameraClock()
         self._scaler = VideoReformatter()
         self._pictures = self._read()
+
+    @property
+    def excuse(self) -> str | None:
+        """Of the reel that is read."""
+        return self._reel.excuse
 
     def __iter__(self) -> Iterator[Picture]:
         return self

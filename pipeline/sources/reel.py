@@ -15,13 +15,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import av.error
+from av.codec.hwaccel import HWAccel
+from av.container import InputContainer
 from av.video.frame import VideoFrame
 
-from pipeline.errors import SourceError
+from pipeline.errors import SourceError, SourceRefused
 from pipeline.sources import opening
 from pipeline.sources.admission import READ_SECONDS, Admission
 from pipeline.sources.gaps import Gaps, Reach
-from pipeline.sources.gpu import accelerator, excuse
+from pipeline.sources.gpu import accelerator, excuse, excuse_of
 
 _READ_ATTEMPTS = 16  # in a row: a reader that finds no way past damage would try for ever
 _JOINT = 2  # packets: the parser of a transport stream holds one back
@@ -74,10 +76,9 @@ class Reel:
         self._cut_still = admission.still and admission.cut_short
         self._network = admission.network
         self._clock = clock
-        nvdec = accelerator() if on_gpu else None
-        self.excuse = nvdec if isinstance(nvdec, str) else None  # why it does not decode there
-        used = None if isinstance(nvdec, str) else nvdec
-        self._container = opening.open_container(admission, max_pixels, used)
+        self.excuse: str | None = None  # why NVDEC does not decode it, though it should
+        self._is_on_gpu = on_gpu  # as far as is known: the first picture tells
+        self._container = self._open(admission, max_pixels)
         try:
             self._stream = stream = opening.video_of(self._container, admission)
             opening.open_decoder(stream, admission, max_pixels)
@@ -85,8 +86,6 @@ class Reel:
             self.close()
             raise
         self.codec = stream.codec_context.name
-        if used is not None:
-            self.excuse = excuse(stream.codec_context)
         self.interval = opening.interval_of(stream)  # seconds between pictures
         ticks = opening.ticks_of(stream) if self._container.format.name == "avi" else None
         # How many pictures the headers promise; 0: unknown.
@@ -105,6 +104,21 @@ class Reel:
         self._reports = 0  # of the camera's clock
         self._damaged_group = -1  # the last one that was seen to be damaged
         self._tainted = True  # of the last picture; what came before the first keyframe is missing
+
+    def _open(self, admission: Admission, max_pixels: int) -> InputContainer:
+        """By NVDEC if it is to be and can be."""
+        nvdec = accelerator() if self._is_on_gpu else None
+        if isinstance(nvdec, HWAccel):
+            try:
+                return opening.open_container(admission, max_pixels, nvdec)
+            except SourceRefused:
+                if self._network:
+                    raise  # asked again, a camera may lock us out
+            except SourceError as error:
+                self.excuse = excuse(str(error))
+        self.excuse = nvdec if isinstance(nvdec, str) else self.excuse
+        self._is_on_gpu = False
+        return opening.open_container(admission, max_pixels)
 
     @property
     def missing(self) -> int:
@@ -197,6 +211,8 @@ class Reel:
                 yield self._stamped(frame, decode_ns)
 
     def _stamped(self, frame: VideoFrame, decode_ns: int) -> Decoded:
+        if self._is_on_gpu:
+            self.excuse, self._is_on_gpu = excuse_of(frame, self.codec), False
         arrival = frame.opaque if isinstance(frame.opaque, Arrival) else self._arrival(None)
         if frame.is_corrupt or self._cut_still:
             self._damaged_group = arrival.group

@@ -39,7 +39,6 @@ class SceneSource:
         self.reason = "not read to its end"
         self.fault: str | None = None
         self.codec = "synthetic"
-        self.excuse: str | None = None
         self.announced: int | None = address.frames
         self._size = height, width
         self._rate = address.setting.rate
@@ -61,6 +60,10 @@ class SceneSource:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    @property
+    def excuse(self) -> None:
+        """Nothing is decoded."""
 
     def close(self) -> None:
         """Ends reading. May be called twice."""

@@ -8,11 +8,13 @@ nearest to the values by mean square, over a histogram of them (2004.09602, 3.2)
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from pipeline.errors import VedetteError
 from pipeline.yolov6.int8 import Bytes, convolution8
 from pipeline.yolov6.network import YOLOv6
 from pipeline.yolov6.prepack import watched
@@ -48,6 +50,7 @@ def measure(network: YOLOv6, images: Images) -> Ranges:
 
 
 def _widest(network: YOLOv6, images: Images) -> dict[nn.Module, tuple[float, float]]:
+    names = {module: name for name, module in network.named_modules()}
     found: dict[nn.Module, tuple[float, float]] = {}
 
     def widen(module: nn.Module, inputs: tuple[Tensor]) -> None:
@@ -55,6 +58,8 @@ def _widest(network: YOLOv6, images: Images) -> dict[nn.Module, tuple[float, flo
         if x.shape[2] * x.shape[3] > 1:
             low, high = (value.item() for value in x.aminmax())
             lowest, highest = found.get(module, (0.0, 1e-6))
+            if not math.isfinite(low + high):
+                raise VedetteError(f"{names[module]} is given what is no number: {low}, {high}")
             found[module] = min(low, lowest), max(high, highest)
 
     with watched(network, widen):
@@ -64,8 +69,11 @@ def _widest(network: YOLOv6, images: Images) -> dict[nn.Module, tuple[float, flo
 
 
 def _some(x: Tensor) -> Tensor:
-    values = x.flatten()
-    return values[:: max(1, len(values) // _LOOKED_AT)]
+    """At steps that meet every column in turn."""
+    step = max(1, x.numel() // _LOOKED_AT)
+    while math.gcd(step, x.shape[-1]) > 1:
+        step += 1
+    return x.flatten()[::step]
 
 
 def _nearest(counts: Tensor, low: float, high: float) -> tuple[float, float]:

@@ -42,7 +42,7 @@ def import_weights(
     where keys and shapes fit several. `names` is a file with one class name per line. Raises
     `WeightsError`, and then leaves nothing behind.
     """
-    weights.check_name(output)
+    weights.check_output(output)
     candidates = _candidates(variant)
     with weights.open_file(source) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

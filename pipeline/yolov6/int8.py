@@ -13,6 +13,7 @@ conversions stand where the two meet.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import operator
 from collections.abc import Callable, Iterator, Mapping
@@ -273,21 +274,39 @@ class _Rewriting:
         """Raises RuntimeError, before anything is changed, where torch cannot."""
         nodes = list(self._graph.nodes)
         made = {node: self._convolution(node) for node in nodes if self._is_int8(node)}
+        if not made:
+            raise RuntimeError("no convolution has a range")
+        made |= {node: self._packed(node) for node in nodes if self._is_left(node)}
         self._module.to(self._dtype)
         for node in nodes:
-            if node in made:
+            if self._is_int8(node):
                 self._call(node, made[node])
             elif moves(node):
                 if node.target is F.max_pool2d and self._of(node):
                     self._call(node, Pool8(*node.args[1:], **node.kwargs))
             elif node.op not in ("placeholder", "get_attr"):
                 self._float(node)
+                if node in made:
+                    self._call(node, made[node])
         self._module.delete_all_unused_submodules()
         self._graph.lint()
         self._module.recompile()
 
     def _is_int8(self, node: fx.Node) -> bool:
-        return node.op == "call_module" and node.target in self._ranges
+        if node.op != "call_module" or node.target not in self._ranges:
+            return False
+        name, _ = activation_of(self._module.get_submodule(str(node.target)))
+        return name is not None
+
+    def _is_left(self, node: fx.Node) -> bool:
+        """Whether it is a convolution that stays in floating point."""
+        if node.op != "call_module" or self._is_int8(node):
+            return False
+        return isinstance(self._module.get_submodule(str(node.target)), nn.Conv2d)
+
+    def _packed(self, node: fx.Node) -> nn.Module:
+        conv = self._module.get_submodule(str(node.target))
+        return Packed(copy.deepcopy(conv).to(self._dtype), self._shapes[conv])  # type: ignore[arg-type]
 
     def _scales(self) -> Iterator[tuple[fx.Node, Bytes]]:
         """Of each group that somebody takes as bytes: wide enough for all who do."""
@@ -321,10 +340,6 @@ class _Rewriting:
                         unpacked = self._insert(_Unpack(taken, self._dtype), value)
                     self._unpacked[value] = unpacked
                 node.replace_input_with(value, self._unpacked[value])
-        if node.op == "call_module":
-            conv = self._module.get_submodule(str(node.target))
-            if isinstance(conv, nn.Conv2d):
-                self._call(node, Packed(conv, self._shapes[conv]))
         if node.op != "output" and (given := self._of(node)) is not None:
             with self._graph.inserting_after(node):
                 packed = self._insert(_Pack(given), node)

@@ -21,6 +21,7 @@ import hashlib
 import json
 import math
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BufferedReader
@@ -41,6 +42,7 @@ IMPORT = "run `vedette weights import`"
 
 _MAX_HEADER = 16 << 20  # bytes; the largest of the family needs 0.2 MB
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4"}
+_WIDEST = 1e30  # of a range: anything that is multiplied with it stays finite
 _STORED = {"<f4": "F32", "<f2": "F16"}  # what a weights file may hold
 
 
@@ -120,10 +122,16 @@ def read(path: str | Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     return metadata, {key: tensor.array(data) for key, tensor in tensors.items()}
 
 
-def check_name(path: Path) -> None:
-    """Raises `WeightsError` for a file that is no weights file by its name."""
+def check_output(path: Path) -> None:
+    """Makes its folder. Raises `WeightsError` for a file that could not be written, or not so."""
     if path.suffix != ".safetensors":
         raise WeightsError(f"{path} does not end in .safetensors, as a weights file must")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def save(
@@ -290,15 +298,21 @@ def _described(
 def _ranges(path: Path, metadata: Mapping[str, str], shapes: Shapes) -> Ranges:
     try:
         given = json.loads(metadata.get("ranges", "{}"))
-        ranges = {name: (float(low), float(high)) for name, (low, high) in given.items()}
-    except (AttributeError, TypeError, ValueError, RecursionError) as error:
+        ranges = {name: (_number(low), _number(high)) for name, (low, high) in given.items()}
+    except (AttributeError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise WeightsError(f"{path} has ranges that are no pairs of numbers") from error
     for name, (low, high) in ranges.items():
         if f"{name}.weight" not in shapes:
             raise WeightsError(f"{path} has a range of {name[:80]!r}, which is no part of it")
-        if not (-math.inf < low <= 0 < high < math.inf):
+        if not (-_WIDEST <= low <= 0 < high <= _WIDEST):
             raise WeightsError(f"{path} has a range of {name[:80]} that cannot be: {low}, {high}")
     return ranges
+
+
+def _number(value: object) -> float:
+    if type(value) not in (int, float):
+        raise TypeError
+    return float(value)  # type: ignore[arg-type]
 
 
 def _serialised(metadata: Mapping[str, str], state: Mapping[str, np.ndarray], dtype: str) -> bytes:

@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pipeline.device import PRECISIONS, Network, Plan, as_run, noise, plan
+from pipeline.errors import VedetteError
 from pipeline.graphs import record
 from pipeline.yolov6 import load
 from pipeline.yolov6.weights import inspect
@@ -33,8 +35,12 @@ def rates(subject: Subject) -> dict[str, object]:
     for precision in dict.fromkeys((chosen.precision, floats.precision, "fp32")):
         for way in _ways(chosen):
             this = replace(chosen, precision=precision, batch=way["batch"])
-            ready = as_run(load(subject.weights), this, subject.input_size).network
-            rate = _rate(ready, this, subject, way["side_by_side"], recorded=way["recorded"])
+            ready = as_run(load(subject.weights), this, subject.input_size)
+            if ready.plan.precision != precision:
+                raise VedetteError(f"{subject.weights}: {ready.complaint}")
+            rate = _rate(
+                ready.network, this, subject, way["side_by_side"], recorded=way["recorded"]
+            )
             found.append({"precision": precision, **way, "rate": round(rate, 2)})
     plain = load(subject.weights).to(chosen.device, PRECISIONS[floats.precision])
     plain = plain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -72,36 +78,38 @@ def _ways(chosen: Plan) -> Iterator[dict[str, Any]]:
 def _rate(
     network: Network, plan: Plan, subject: Subject, side_by_side: int, *, recorded: bool = False
 ) -> float:
-    """One batch at a time has all cores of a CPU, those side by side one each."""
+    """One batch at a time has all cores of a CPU, those side by side one each.
+
+    0 where the device cannot: it has not the memory, or records nothing.
+    """
     images = noise(plan.batch, subject.input_size, plan)
     streams = [_stream(plan) for _ in range(side_by_side)]
-    calls = [_call(network, images, stream, recorded=recorded) for stream in streams]
-    done: list[int] = []
-    start = threading.Barrier(side_by_side + 1)
+    start = threading.Barrier(side_by_side)
 
     @torch.inference_mode()
-    def work(stream: Any, call: _Call) -> None:
+    def work(stream: Any, call: _Call) -> float:
         torch.set_num_threads(plan.threads if side_by_side == 1 else 1)
-        with stream:
-            call()
-            _finish(plan)
-            start.wait()
-            ends, frames = time.monotonic() + subject.seconds, 0
-            while time.monotonic() < ends:
+        try:
+            with stream:
                 call()
                 _finish(plan)
-                frames += plan.batch
-        done.append(frames)
+                start.wait()
+                began, frames = time.monotonic(), 0
+                while time.monotonic() < began + subject.seconds:
+                    call()
+                    _finish(plan)
+                    frames += plan.batch
+                return frames / (time.monotonic() - began)
+        except RuntimeError:
+            start.abort()  # nobody waits for this one
+            raise
 
-    pairs = zip(streams, calls, strict=True)
-    workers = [threading.Thread(target=work, args=pair) for pair in pairs]
-    for worker in workers:
-        worker.start()
-    start.wait()
-    began = time.monotonic()
-    for worker in workers:
-        worker.join()
-    return sum(done) / (time.monotonic() - began)
+    try:
+        calls = [_call(network, images, stream, recorded=recorded) for stream in streams]
+        with ThreadPoolExecutor(side_by_side) as pool:
+            return sum(pool.map(work, streams, calls))
+    except RuntimeError:  # a barrier that is broken is one, too
+        return 0.0
 
 
 @torch.inference_mode()

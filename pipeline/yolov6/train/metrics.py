@@ -11,7 +11,7 @@ another's.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +70,26 @@ def score(pictures: Sequence[Picture]) -> dict[str, Score]:
     everything = [np.ones(len(picture.boxes), bool) for picture in pictures]
     groups = {"all": Group(everything)} | _sizes(pictures) | _occlusions(pictures)
     return {name: _score(pictures, group) for name, group in groups.items()}
+
+
+def by_class(pictures: Sequence[Picture]) -> dict[int, Score]:
+    """Of each class that has objects."""
+    return {
+        label: score([_only(picture, label) for picture in pictures])["all"]
+        for label in _labels(pictures)
+    }
+
+
+def _only(picture: Picture, label: int) -> Picture:
+    """With the objects of one class: mAP is over the classes that are there."""
+    own = picture.class_ids == label
+    return replace(
+        picture,
+        boxes=picture.boxes[own],
+        class_ids=picture.class_ids[own],
+        visible=None if picture.visible is None else picture.visible[own],
+        ignored=~picture.counts[own],
+    )
 
 
 def _sizes(pictures: Sequence[Picture]) -> dict[str, Group]:

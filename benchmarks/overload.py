@@ -250,7 +250,8 @@ def _serve(runner: Runner, frames: queue.Queue[int | None]) -> tuple[list[float]
 
 
 def _runner(size: tuple[int, int]) -> Runner:
-    device = plan(device="auto", precision="auto", max_batch=16)
+    has_ranges = bool(inspect(OURS).ranges)
+    device = plan(device="auto", precision="auto", max_batch=16, has_ranges=has_ranges)
     return open_runner(str(OURS), device, input_size=size, iou=0.45, max_detections=300)
 
 

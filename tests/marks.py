@@ -21,3 +21,8 @@ WAYS = [  # codec and transport
 def first_now(values: Sequence[Any]) -> list[Any]:
     """The first in `make test`, the others in `make test-slow`."""
     return [values[0], *(pytest.param(value, marks=pytest.mark.slow) for value in values[1:])]
+
+
+def first_row_now(rows: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """The same for several arguments at once."""
+    return [rows[0], *(pytest.param(*row, marks=pytest.mark.slow) for row in rows[1:])]

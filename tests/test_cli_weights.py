@@ -303,6 +303,7 @@ def test_fetch_goes_over_https_alone(tmp_path: Path) -> None:
         commands.fetch("0.4.x-n", tmp_path / "x.safetensors", release="http://127.0.0.1:9/")
 
 
+@pytest.mark.slow
 def test_a_reader_of_a_list_may_leave_early() -> None:
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", f"{runs.VEDETTE} weights list | head -n 1"],

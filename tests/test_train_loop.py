@@ -36,6 +36,7 @@ from pipeline.yolov6.train.schedule import Schedule
 from pipeline.yolov6.variants import VARIANTS
 from pipeline.yolov6.weights import head_size, inspect
 from tests import reference
+from tests.marks import first_row_now
 from workers.cli import main
 
 CPU = torch.device("cpu")
@@ -329,7 +330,7 @@ def test_a_step_moves_every_kind_of_weight_as_its_formula_says(by: str) -> None:
 # The loop ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("optimiser", "rate"), [("sgd", 0.05), ("muon", 0.03)])
+@pytest.mark.parametrize(("optimiser", "rate"), first_row_now([("sgd", 0.05), ("muon", 0.03)]))
 def test_it_learns_what_it_is_shown(optimiser: str, rate: float) -> None:
     recipe = replace(TINY, epochs=140, batch=8, augment="none", learning_rate=rate)
     recipe = replace(recipe, input_size=(64, 96), optimiser=optimiser)

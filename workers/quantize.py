@@ -76,8 +76,7 @@ def quantize(options: Options) -> None:
     if tuple(pictures.names) != info.classes:
         raise ConfigError("--data: the pictures there have other classes than the weights")
     with open_progress(bar=True) as progress:
-        for scenes in (pictures, validation):
-            draw(scenes, lambda done, of: progress.update(done, of, f"{done:,} of {of:,} drawn"))
+        draw(validation, lambda done, of: progress.update(done, of, f"{done:,} of {of:,} drawn"))
         task = _Task(options.weights, size, in_bytes, validation, progress)
         whole, trial = task.run(pictures)
         rates = task.rates(trial.ranges)

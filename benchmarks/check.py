@@ -22,12 +22,14 @@ from statistics import median
 
 import msgspec
 
+from pipeline.device import multiplies
 from workers.bench.report import JSON
 from workers.bench.results import Report
 
 RATIOS = Path(__file__).with_name("ratios.json")
 SLACK = 0.10
-VARIANTS = ("0.4.x-n", "0.4.x-lite_s")
+INT8 = "int8"
+SUBJECTS = (("0.4.x-n", "auto"), ("0.4.x-lite_s", "auto"), ("0.4.x-n", INT8))  # and precision
 _CAMERAS = 8
 
 
@@ -38,12 +40,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args(arguments)
     found: dict[str, float] = {}
-    for variant in VARIANTS:
-        found |= ratios(_bench(variant, options))
+    has_int8 = multiplies(INT8)
+    for variant, precision in SUBJECTS:
+        if has_int8 or precision != INT8:
+            found |= ratios(_bench(variant, precision, options))
     if options.write:
         RATIOS.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
         return 0
     before = json.loads(RATIOS.read_text())
+    if not has_int8:
+        print("int8 is left out: this processor has no VNNI")
+        before = {name: value for name, value in before.items() if INT8 not in name}
     lines, is_well = compare(before, found)
     print("\n".join(lines))
     return int(not is_well)
@@ -52,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def ratios(report: Report) -> dict[str, float]:
     """What is compared: larger is better."""
     variant = report.subject.variant
+    variant += f" in {INT8}" if report.precision == INT8 else ""
     found = {
         f"{variant}: efficiency with {whole.cameras} files": median(report.efficiencies(i))
         for i, whole in enumerate(report.rounds[0].wholes)
@@ -81,11 +89,11 @@ def compare(before: Mapping[str, float], now: Mapping[str, float]) -> tuple[list
     return lines, is_well
 
 
-def _bench(variant: str, options: argparse.Namespace) -> Report:
+def _bench(variant: str, precision: str, options: argparse.Namespace) -> Report:
     with tempfile.TemporaryDirectory(prefix="vedette-check-") as folder:
         command = [sys.executable, "-P", "-m", "workers.cli", "bench", "--variant", variant]
         command += ["--cameras", str(_CAMERAS), "--rounds", str(options.rounds), "-o", folder]
-        command += ["--seconds", str(options.seconds)]
+        command += ["--seconds", str(options.seconds), "--precision", precision]
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         return msgspec.json.decode((Path(folder) / JSON).read_bytes(), type=Report)
 

@@ -292,6 +292,7 @@ def test_a_user_who_may_not_ask_is_enough(
     assert "INFO is not allowed" in done.findings["ok      redis"]
 
 
+@pytest.mark.slow
 def test_a_redis_that_does_not_answer_does_not_hold_it_up(
     config: Config, check: Checker, clip: Path, redis_server: RedisServer
 ) -> None:

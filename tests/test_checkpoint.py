@@ -249,6 +249,7 @@ def damaged(content: bytes, rng: random.Random) -> bytes:
     return bytes(bad)
 
 
+@pytest.mark.slow
 def test_damaged_copies_are_read_or_refused_but_never_crash(tmp_path: Path, watch: Watch) -> None:
     path = tmp_path / "x.pt"
     program, storages = small_checkpoint(path)

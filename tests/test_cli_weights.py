@@ -153,6 +153,7 @@ def test_class_names_cannot_command_the_terminal(
     assert outcome.fields()["names"] == "?[2J, a?b: c, [red]"
 
 
+@pytest.mark.slow
 def test_list_has_a_row_for_every_variant_with_what_it_costs(vedette: Vedette) -> None:
     outcome = vedette("weights", "list")
 

@@ -550,6 +550,7 @@ def test_a_consumer_needs_few_rights() -> None:
             plain.xadd(KEY, {"data": "a consumer does not publish"})
 
 
+@pytest.mark.slow
 def test_waiting_longer_than_redis_py_would_is_no_time_out(redis_server: RedisServer) -> None:
     with redis_server.client() as client:
         client.xadd(KEY, {"data": "x"})

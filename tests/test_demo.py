@@ -45,6 +45,7 @@ def going_on(folder: Path) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_demo_in_order(tmp_path: Path, ours: Path) -> None:
     with going_on(tmp_path) as process:
         assert process.stderr is not None

@@ -211,6 +211,7 @@ def test_a_bad_source_is_named_and_stops_no_other(
     assert [entry.data["seq"] for entry in cut] == list(range(len(cut)))
 
 
+@pytest.mark.slow
 def test_an_embedded_redis_ends_with_the_run_and_keeps_what_it_got(
     tmp_path: Path, shared: Path, lite_s: Path
 ) -> None:

@@ -129,6 +129,7 @@ def test_a_config_that_cannot_be_taken_changes_nothing_and_says_why(
     assert len(sessions(redis_server.url, "differs")) == 1
 
 
+@pytest.mark.slow
 def test_a_watched_file_needs_no_signal(
     tmp_path: Path, clip: Path, ours: Path, redis_server: RedisServer
 ) -> None:

@@ -229,6 +229,7 @@ def test_the_cameras_own_clock_is_told_beside_the_time_of_arrival() -> None:
     assert steps == pytest.approx([0.05] * len(steps), abs=0.002)
 
 
+@pytest.mark.slow
 def test_a_clock_that_drifts_says_so_and_a_jump_ends_what_it_said() -> None:
     with rtsp.camera(Film(rate=20)) as camera:
         camera.faults.drift, camera.faults.jump = 0.5, (70, 100.0)

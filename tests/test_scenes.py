@@ -156,6 +156,7 @@ def test_night_is_darker_than_day_and_rain_is_wet() -> None:
     assert Scene(Setting(0, weather="rain")).light.rain > 0
 
 
+@pytest.mark.slow
 def test_two_hundred_frames_are_not_a_toy() -> None:
     scenes = [Scene(Setting(seed)) for seed in range(500, 550)]
     frames = [scene.truth(moment) for scene in scenes for moment in (0, 60, 120, 180)]

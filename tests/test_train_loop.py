@@ -554,6 +554,7 @@ def test_the_command_leaves_weights_that_detect_takes(
     assert (detected.code, len(detected.stdout.splitlines())) == (0, 1)
 
 
+@pytest.mark.slow
 def test_both_forms_of_a_trained_network_are_compared(
     vedette: Vedette, blocks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

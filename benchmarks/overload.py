@@ -39,6 +39,7 @@ from pipeline.messages import Stamps
 from pipeline.runner import Runner, Thresholds, open_runner
 from pipeline.scenes.clip import write_clip
 from pipeline.scenes.setting import Setting
+from pipeline.yolov6 import load
 from pipeline.yolov6.weights import OURS, inspect
 from workers.camera import CameraRun
 from workers.embedded import EmbeddedRedis
@@ -250,9 +251,10 @@ def _serve(runner: Runner, frames: queue.Queue[int | None]) -> tuple[list[float]
 
 
 def _runner(size: tuple[int, int]) -> Runner:
-    has_ranges = bool(inspect(OURS).ranges)
+    network = load(OURS)
+    has_ranges = bool(network.ranges)
     device = plan(device="auto", precision="auto", max_batch=16, has_ranges=has_ranges)
-    return open_runner(str(OURS), device, input_size=size, iou=0.45, max_detections=300)
+    return open_runner(network, device, input_size=size, iou=0.45, max_detections=300)
 
 
 def _rate(runner: Runner, seconds: float) -> float:

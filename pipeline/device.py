@@ -26,7 +26,6 @@ PRECISIONS = {
 _CPU_BATCH = 4  # frames: larger batches of one thread gain nothing and make everybody wait
 _GPU_STREAMS = 2
 _DEVICE = re.compile(r"cpu|cuda(:[0-9]{1,3})?")
-_ONLY_GPU, _ONLY_CPU = "fp16", "int8"
 # As /proc/cpuinfo calls them.
 _MULTIPLIES = {"bf16": {"avx512_bf16", "amx_bf16", "bf16"}, "int8": {"avx512_vnni", "avx_vnni"}}
 
@@ -77,11 +76,11 @@ def plan(
     target = torch.device(device)
     if target.type == "cuda":
         _check_gpu(target)
-        if precision == _ONLY_CPU:
+        if precision == "int8":
             raise ConfigError("model.precision: int8 needs a CPU; a GPU takes fp32, fp16 or auto")
         chosen = _gpu_precision(target) if precision == "auto" else precision
         return Plan(target, chosen, max_batch, threads or _GPU_STREAMS)
-    if precision == _ONLY_GPU:
+    if precision == "fp16":
         raise ConfigError("model.precision: fp16 needs a GPU; a CPU takes fp32, bf16 or auto")
     if precision == "int8":
         _check_int8(has_ranges=has_ranges)
@@ -102,18 +101,19 @@ def as_run(network: YOLOv6, plan: Plan, input_size: tuple[int, int]) -> Ready:
     Where this torch has no int8, in what else the processor multiplies.
     """
     network.take_bytes()
-    complaint = None
+    complaints = []
     if plan.precision == "int8":
         image, floats = noise(1, input_size, plan), _cpu_precision(has_ranges=False)
         whole = as_int8(network, network.ranges, image, plan.batch, PRECISIONS[floats])
         if whole is not None:
             return Ready(whole, plan, None)
-        plan, complaint = replace(plan, precision=floats), "it could not be run in int8"
+        plan = replace(plan, precision=floats)
+        complaints.append("it could not be run in int8")
     network = network.to(plan.device, PRECISIONS[plan.precision])
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if plan.device.type == "cpu" and not prepack(network, noise(1, input_size, plan), plan.batch):
-        complaint = "its kernels could not be packed"
-    return Ready(network, plan, complaint)
+        complaints.append("its kernels could not be packed")
+    return Ready(network, plan, ", ".join(complaints) or None)
 
 
 def noise(batch: int, input_size: tuple[int, int], plan: Plan) -> Tensor:

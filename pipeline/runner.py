@@ -17,7 +17,6 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -28,7 +27,6 @@ from pipeline.errors import VedetteError
 from pipeline.graphs import Compute, Recorded, buckets_up_to, record
 from pipeline.letterbox import Letterbox
 from pipeline.messages import Detections
-from pipeline.yolov6 import load
 from pipeline.yolov6.network import YOLOv6
 from pipeline.yolov6.nms import Selection, select
 
@@ -292,11 +290,11 @@ def _to_host(kept: Sequence[Selection]) -> list[Found]:
 
 
 def open_runner(
-    weights: str | Path, plan: Plan, *, input_size: tuple[int, int], iou: float, max_detections: int
+    network: YOLOv6, plan: Plan, *, input_size: tuple[int, int], iou: float, max_detections: int
 ) -> Runner:
-    """A warm runner of a weights file."""
+    """A warm runner, which replays the network where the device can."""
     runner = Runner(
-        load(weights),
+        network,
         plan,
         input_size=input_size,
         iou=iou,

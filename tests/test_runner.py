@@ -15,6 +15,7 @@ from pipeline.device import plan
 from pipeline.errors import ConfigError
 from pipeline.letterbox import Letterbox
 from pipeline.runner import Found, Runner, Thresholds, open_runner
+from pipeline.yolov6 import load
 from pipeline.yolov6.weights import OURS
 from tests import boxes
 
@@ -46,7 +47,7 @@ def letterboxed(picture: np.ndarray) -> np.ndarray:
 @contextmanager
 def runner_of(weights: Path, precision: str) -> Iterator[Runner]:
     chosen = plan(device="cpu", precision=precision, max_batch=4)
-    runner = open_runner(weights, chosen, input_size=INPUT, iou=0.45, max_detections=300)
+    runner = open_runner(load(weights), chosen, input_size=INPUT, iou=0.45, max_detections=300)
     yield runner
     runner.close()
 

@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.letterbox import Letterbox
 from pipeline.runner import Found, Runner, Thresholds
-from pipeline.samples import Pictures, Sample
+from pipeline.samples import Pictures
 from pipeline.yolov6.train.augment import whole
+from pipeline.yolov6.train.evaluate import CONFIDENCE, picture_of
 from pipeline.yolov6.train.metrics import Picture
 
 if TYPE_CHECKING:
     from pipeline.runner import Staging
 
-# As the original evaluates: with these a runner is to be opened, each box with all its classes.
-CONFIDENCE, IOU, DETECTIONS = 0.03, 0.65, 300
 _NOTHING = Thresholds(1.0)
 
 
@@ -31,14 +29,17 @@ def find(
 ) -> list[Picture]:
     """What is in each picture and what was found there, in pixels of the pictures.
 
-    `size`: the height and width that the runner takes. `progress` is told how many are done.
+    The runner is to have been opened with `evaluate`'s IOU and MOST, each box with all its
+    classes. `size`: the height and width that it takes. `progress` is told how many are done.
     """
     rows: list[Picture] = []
     at_once = runner.plan.threads * runner.plan.batch
     for start in range(0, len(pictures), at_once):
         samples = [pictures[i] for i in range(start, min(start + at_once, len(pictures)))]
         images = [whole(sample, size).image for sample in samples]
-        rows += map(_row, samples, _run(runner, images), [size] * len(samples))
+        for sample, found in zip(samples, _run(runner, images), strict=True):
+            columns = found.xyxy, found.confidence, found.class_id
+            rows.append(picture_of(sample, *columns, size=size))
         progress(len(rows))
     return rows
 
@@ -52,20 +53,6 @@ def _run(runner: Runner, images: Sequence[np.ndarray]) -> Iterator[Found]:
         futures.append(runner.submit(block, [Thresholds(CONFIDENCE)] * len(part)))
     for future in futures:
         yield from future.result()
-
-
-def _row(sample: Sample, found: Found, size: tuple[int, int]) -> Picture:
-    height, width = sample.image.shape[:2]
-    boxes = Letterbox.of(width, height, size).to_camera(found.xyxy)
-    return Picture(
-        sample.boxes,
-        sample.class_ids,
-        sample.visible,
-        boxes,
-        found.confidence,
-        found.class_id,
-        sample.is_ignored,
-    )
 
 
 def rate(runner: Runner, seconds: float) -> float:

@@ -23,7 +23,7 @@ import msgspec
 from pipeline.errors import ConfigError, SourceError, VedetteError
 from pipeline.sources import open_source
 from pipeline.wire import Detection, list_detections
-from pipeline.yolov6.weights import WeightsInfo, inspect
+from pipeline.yolov6.weights import check_size, inspect
 from workers.flow import Flow, Row
 from workers.progress import Progress, open_progress
 from workers.selection import Item, Selection, select
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from pipeline.runner import Found, Runner, Thresholds
 
 _MAX_BATCH = 16  # frames, on a GPU; the plan takes fewer on a CPU
-_MAX_SIDE = 8192  # pixels of the network's input
 
 _encoder = msgspec.json.Encoder()
 
@@ -67,7 +66,7 @@ def detect(sources: Sequence[str], options: Options) -> int:
     """The exit code, 0 or 1. Raises ConfigError or WeightsError for what lets nothing start."""
     weights = inspect(options.weights)
     input_size = options.input_size or weights.input_size
-    _check_size(input_size, weights)
+    check_size(input_size, weights)
     selection = select(sources)
     _check_draw(options.draw, selection)
     with contextlib.ExitStack() as stack:
@@ -166,12 +165,6 @@ def _read(item: Item, flow: Flow, report: _Report, *, full: bool) -> None:
 
 def _saying(report: _Report, text: str) -> Callable[[], None]:
     return lambda: report.fail(text)
-
-
-def _check_size(size: tuple[int, int], weights: WeightsInfo) -> None:
-    if any(side % weights.stride or not 0 < side <= _MAX_SIDE for side in size):
-        accepted = f"multiples of {weights.stride} up to {_MAX_SIDE} for {weights.variant}"
-        raise ConfigError(f"--input-size: found {size[0]} {size[1]}, must be {accepted}")
 
 
 def _check_draw(folder: Path | None, selection: Selection) -> None:

@@ -21,7 +21,7 @@ from pipeline.letterbox import Letterbox
 from pipeline.messages import Counts, Ended, Ready, Result, Ticket, decoder
 from pipeline.runner import Found, Runner, Thresholds, open_runner
 from pipeline.slots import Slots
-from pipeline.yolov6.weights import inspect
+from pipeline.yolov6 import load
 from workers import control
 from workers.waiting import receive
 
@@ -32,14 +32,15 @@ def run(channel: Channel) -> None:
     """Loads and warms the network, says so, and serves cameras until the supervisor says stop."""
     set_up, _ = receive(channel, control.SetUp)
     settings: control.InferSettings = control.settings.decode(set_up.settings)
+    network = load(settings.weights)
     device = plan(
         device=settings.device,
         precision=settings.precision,
         max_batch=settings.max_batch,
-        has_ranges=bool(inspect(settings.weights).ranges),
+        has_ranges=bool(network.ranges),
     )
     runner = open_runner(
-        settings.weights,
+        network,
         device,
         input_size=settings.input_size,
         iou=settings.iou,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import ConfigError, VedetteError
 from pipeline.samples import Pictures
-from pipeline.yolov6.weights import Ranges, check_output, inspect, read, save
+from pipeline.yolov6.weights import Ranges, check_output, check_size, inspect, read, save
 from workers.pictures import draw, open_pair
 from workers.progress import Progress, open_progress
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pipeline.yolov6.network import YOLOv6
     from pipeline.yolov6.train.metrics import Picture, Score
 
-MOST = 0.005  # of mAP50-95, 0 to 1, that int8 may cost
+DEAREST = 0.005  # of mAP50-95, 0 to 1, that int8 may cost
 FEWEST = 100  # labelled objects that can tell it
 WORTHLESS = 0.05  # mAP50-95 below which there is nothing to lose
 LEAST = 1.05  # times as many frames/s that it must bring
@@ -69,8 +69,7 @@ def quantize(options: Options) -> None:
     info = inspect(options.weights)
     check_output(options.output)
     size = options.input_size or info.input_size
-    if any(side % info.stride or side <= 0 for side in size):
-        raise ConfigError(f"--input-size: must be multiples of {info.stride} for these weights")
+    check_size(size, info)
     in_bytes = plan(device="cpu", precision="int8", max_batch=16, has_ranges=True)
     pictures, validation = open_pair(options.data, options.validate, options.names)
     if tuple(pictures.names) != info.classes:
@@ -148,11 +147,11 @@ class _Task:
             trial = {name: ranges[name] for name in worst[count:]}
             found = self._try(f"int8 but for {count} of {len(worst)}", self._in_bytes, trial)
             costs.append(whole.score.map50_95 - found.score.map50_95)
-            if costs[-1] <= MOST:
+            if costs[-1] <= DEAREST:
                 return whole, found
         raise VedetteError(
             f"int8 costs {100 * min(costs):.2f} mAP at least, of {100 * whole.score.map50_95:.2f},"
-            f" and may cost {100 * MOST:g}: nothing is written"
+            f" and may cost {100 * DEAREST:g}: nothing is written"
         )
 
     def _tell_ranked(self, done: int) -> None:
@@ -191,14 +190,14 @@ class _Task:
 
     def _open(self, plan: Plan, ranges: Ranges) -> Runner:
         from pipeline.runner import Runner
-        from workers.accuracy import DETECTIONS, IOU
+        from pipeline.yolov6.train.evaluate import IOU, MOST
 
         runner = Runner(
             self._load(ranges),
             plan,
             input_size=self._size,
             iou=IOU,
-            max_detections=DETECTIONS,
+            max_detections=MOST,
             multi_label=True,
         )
         if runner.plan.precision != plan.precision:

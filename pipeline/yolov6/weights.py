@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import WeightsError
+from pipeline.errors import ConfigError, WeightsError
 from pipeline.yolov6.variants import VARIANTS
 
 Shapes = dict[str, tuple[int, ...]]
@@ -42,6 +42,7 @@ IMPORT = "run `vedette weights import`"
 
 _MAX_HEADER = 16 << 20  # bytes; the largest of the family needs 0.2 MB
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4"}
+_MAX_SIDE = 8192  # pixels of the network's input
 _WIDEST = 1e30  # of a range: anything that is multiplied with it stays finite
 _STORED = {"<f4": "F32", "<f2": "F16"}  # what a weights file may hold
 
@@ -80,6 +81,13 @@ class _Tensor:
 def inspect(path: str | Path) -> WeightsInfo:
     """What the weights file at `path` is, from its header; raises `WeightsError`, one sentence."""
     return describe(path)[0]
+
+
+def check_size(size: tuple[int, int], weights: WeightsInfo) -> None:
+    """Raises ConfigError for a size (height, width) that a command line may not ask for."""
+    if any(side % weights.stride or not 0 < side <= _MAX_SIDE for side in size):
+        accepted = f"multiples of {weights.stride} up to {_MAX_SIDE} for {weights.variant}"
+        raise ConfigError(f"--input-size: found {size[0]} {size[1]}, must be {accepted}")
 
 
 def describe(path: str | Path) -> tuple[WeightsInfo, Shapes]:

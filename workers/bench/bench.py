@@ -19,7 +19,7 @@ import msgspec
 
 from pipeline.errors import ConfigError, VedetteError
 from pipeline.yolov6.variants import VARIANTS
-from pipeline.yolov6.weights import inspect
+from pipeline.yolov6.weights import check_size, inspect
 from workers.bench import pipelines, report, usage
 from workers.bench.results import Machine, Parts, Rate, Report, Round, Subject, Whole
 from workers.bench.slo import Slo, most_held
@@ -85,9 +85,7 @@ def _settings(options: Options, folder: Path) -> pipelines.Settings:
         weights = folder / "random.safetensors"
         given = {"path": str(weights), "variant": options.variant, "input_size": size}
         run_yardstick("weights", {**given, "ranges": options.precision == "int8"})
-    stride = inspect(weights).stride
-    if any(side % stride or side <= 0 for side in size):
-        raise ConfigError(f"--input-size: must be multiples of {stride} for these weights")
+    check_size(size, inspect(weights))
     if clip is None:
         clip = folder / "street.mp4"
         _say("drawing a clip")

@@ -6,16 +6,16 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pipeline.letterbox import Letterbox
 from pipeline.samples import Pictures, Sample
 from pipeline.yolov6.network import YOLOv6
-from pipeline.yolov6.nms import Selection, select
+from pipeline.yolov6.nms import select
 from pipeline.yolov6.train.augment import whole
 from pipeline.yolov6.train.metrics import Picture, Score, score
 
-# As the original evaluates.
-_CONFIDENCE, _IOU, _MOST = 0.03, 0.65, 300
+CONFIDENCE, IOU, MOST = 0.03, 0.65, 300  # as the original evaluates
 
 
 def evaluate(
@@ -61,27 +61,36 @@ def _find(network: YOLOv6, samples: list[Sample], size: tuple[int, int]) -> list
         select(
             boxes[i : i + 1],
             scores[i : i + 1],
-            confidence=_CONFIDENCE,
-            iou=_IOU,
-            max_detections=_MOST,
+            confidence=CONFIDENCE,
+            iou=IOU,
+            max_detections=MOST,
             multi_label=scores.shape[-1] > 1,
         )[0]
         for i in range(len(samples))
     ]
     return [
-        _picture(sample, found, size) for sample, found in zip(samples, selections, strict=True)
+        picture_of(sample, *(column.cpu().numpy() for column in found), size=size)
+        for sample, found in zip(samples, selections, strict=True)
     ]
 
 
-def _picture(sample: Sample, found: Selection, size: tuple[int, int]) -> Picture:
+def picture_of(
+    sample: Sample,
+    boxes: NDArray[np.float32],
+    confidence: NDArray[np.float32],
+    class_ids: NDArray[np.integer],
+    *,
+    size: tuple[int, int],
+) -> Picture:
+    """A sample, and what was found in it: boxes [n, 4] in pixels of an input of `size`."""
     height, width = sample.image.shape[:2]
     letterbox = Letterbox.of(width, height, size)
     return Picture(
         sample.boxes,
         sample.class_ids,
         sample.visible,
-        letterbox.to_camera(found.xyxy.cpu().numpy()),
-        found.confidence.cpu().numpy(),
-        found.class_id.cpu().numpy(),
+        letterbox.to_camera(boxes),
+        confidence,
+        class_ids,
         sample.is_ignored,
     )

@@ -132,6 +132,24 @@ def test_nothing_changes_without_augmentation_but_size() -> None:
     check(expected)
 
 
+def test_light_leaves_every_pixel_of_a_picture_of_the_inputs_size_or_flips_it() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    sample = Sample(noise, np.array([[10, 20, 30, 50]], np.float32), np.array([0]))
+    light = replace(AUGMENTATIONS["light"], hue=0, saturation=0, value=0)
+
+    changed = [
+        augment([sample], (64, 96), light, np.random.default_rng(seed)) for seed in range(20)
+    ]
+
+    kept, flipped = (noise, [10, 20, 30, 50]), (noise[:, ::-1], [66, 20, 86, 50])
+    told = [
+        [bool((one.image == image).all()) and one.boxes.tolist() == [box] for one in changed]
+        for image, box in (kept, flipped)
+    ]
+    assert all(a != b for a, b in zip(*told, strict=True))
+    assert 0 < sum(told[0]) < len(changed)
+
+
 def test_a_picture_lies_in_the_input_as_a_camera_picture_does() -> None:
     image = np.full((50, 100, 3), 200, np.uint8)
     sample = Sample(image, np.array([[10, 10, 20, 20]], np.float32), np.array([0]))

@@ -28,7 +28,7 @@ def train(  # noqa: PLR0913 — the options of a command
     input_size: Size = (640, 640),
     optimiser: Literal["sgd", "muon"] = "sgd",
     learning_rate: Annotated[float, _rate] = 0.02,
-    augment: Literal["strong", "mild", "none"] = "strong",
+    augment: Literal["strong", "mild", "light", "none"] = "strong",
     calm_epochs: Annotated[int, Parameter(validator=_whole)] = 15,
     seed: Annotated[int, Parameter(validator=_whole)] = 0,
     precision: Literal["fp32", "bf16"] = "fp32",
@@ -66,7 +66,7 @@ def train(  # noqa: PLR0913 — the options of a command
     learning_rate
         The highest, after the warm-up; it falls along a cosine.
     augment
-        How much pictures are changed.
+        How much pictures are changed; light: sides and colours alone, nothing resized.
     calm_epochs
         How many epochs at the end are without mosaic.
     seed

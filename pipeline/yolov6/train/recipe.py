@@ -25,6 +25,10 @@ AUGMENTATIONS = {
     "mild": Augmentation(
         mosaic=0.5, scale=0.25, translate=0.1, hue=0.01, saturation=0.4, value=0.3
     ),
+    # Nothing is resized: to end with, where pictures have the input's own size.
+    "light": Augmentation(
+        mosaic=0.0, scale=0.0, translate=0.0, hue=0.01, saturation=0.4, value=0.3
+    ),
     "none": Augmentation(
         mosaic=0.0, scale=0.0, translate=0.0, flip=0.0, hue=0.0, saturation=0.0, value=0.0
     ),

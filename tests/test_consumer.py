@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shlex
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +25,7 @@ from tests.servers import redis_server as serve
 
 KEY = "vedette:{gate}:detections"
 QUICK = Settings(wait=0.05)
-CONSUMING = Path(__file__).parents[1] / "docs" / "consuming.md"
+USERS = Path(__file__).parents[1] / "docs" / "redis.md"
 
 
 class Blocking:
@@ -530,12 +529,12 @@ def test_what_a_consumer_still_holds_is_not_delivered_to_it_again(
 
 
 def test_a_consumer_needs_few_rights() -> None:
-    rights = re.search(r"^ACL SETUSER .*?(?=\n```)", CONSUMING.read_text(), re.M | re.S)
+    rights = re.search(r"^ACL SETUSER reader .*", USERS.read_text(), re.MULTILINE)
     assert rights is not None
     with serve() as server, server.client() as client:
         add(client, frame(0), frame(1))
-        client.execute_command(*shlex.split(rights[0].replace("\\\n", " ")))
-        url = f"unix://counter:a-password@{server.socket}"
+        client.execute_command(*rights[0].split())
+        url = f"unix://reader:change-me@{server.socket}"
         settings = Settings(wait=0.05, deliveries=1, min_idle=0.01)
         for name in ("a", "b"):
             with Consumer(url, group="g", name=name, prefix="vedette", settings=settings) as reader:

@@ -118,7 +118,7 @@ def test_the_example_for_node_prints_every_frame_once(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with serve(port=free_port()) as server, server.client() as client, out.open("w") as stdout:
         add(client, *(frame(seq) for seq in range(3)), frame(5, dropped={"crash": 2}))
-        command = [node, str(DOCS / "examples" / "count_objects.cjs"), server.url, "gate"]
+        command = [node, str(DOCS / "examples" / "print_frames.cjs"), server.url, "gate"]
         with running(*command, stdout=stdout):
             eventually(lambda: out.read_text().count("\n") >= 5)
             add(client, frame(6))

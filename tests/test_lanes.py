@@ -106,7 +106,7 @@ def test_rights_that_are_taken_away_are_configuration(redis_server: RedisServer)
             error = refusal(sink, stream)
 
     assert (error.lane, error.retry_after) == ("configuration", SLOW_LANE)
-    assert "does not allow this user" in str(error)
+    assert str(error).endswith("does not allow this user what Vedette needs: XADD (docs/redis.md)")
 
 
 def test_without_memory_our_live_streams_are_trimmed_once_and_writing_goes_on(

@@ -17,6 +17,7 @@ import pytest
 import redis
 
 from pipeline.consume import Consumer, Entry, follow
+from pipeline.consume.latest import latest
 from pipeline.errors import ConfigError, SinkUnavailable
 from pipeline.sinks.address import place
 from pipeline.sinks.connection import connect
@@ -124,6 +125,8 @@ def test_the_users_of_consumers_may_read_and_not_publish(redis_server: RedisServ
         entries = follow(url_of(redis_server, "looker"), prefix="vedette", cameras=None, after="0")
         assert next(entries).camera == "gate"
         entries.close()  # type: ignore[attr-defined]
+        looked = latest(url_of(redis_server, "looker"), prefix="vedette", cameras=None)
+        assert [(one.camera, one.entries) for one in looked] == [("gate", 1)]
 
         assert client.acl_log() == []
         for name in ("reader", "looker"):
@@ -132,6 +135,11 @@ def test_the_users_of_consumers_may_read_and_not_publish(redis_server: RedisServ
                 pytest.raises(SinkUnavailable, match="does not allow this user"),
             ):
                 sink.step_in(stream)
+            with (
+                redis.Redis.from_url(url_of(redis_server, name)) as plain,
+                pytest.raises(redis.exceptions.NoPermissionError),
+            ):
+                plain.xadd(KEYS.detections, {"data": "forged"})
 
 
 def certify(folder: Path) -> tuple[Path, Path]:

@@ -115,7 +115,7 @@ def lag_of(standing: Standing, pending: int) -> Lag:
 def trimmed(stream: Stream, entry_id: str) -> Lost:
     """An entry that was pending, and of which Redis has only the id."""
     text = f"{stream.key} {entry_id} left the stream before it was done"
-    return Lost(stream.key, entry_id, stream.camera, "trimmed", text)
+    return Lost(key=stream.key, id=entry_id, camera=stream.camera, why="trimmed", text=text)
 
 
 def dead(row: Pending) -> Lost:
@@ -123,7 +123,7 @@ def dead(row: Pending) -> Lost:
     stream = row.stream
     where = f"{stream.key} {row.id}"
     text = f"{where} was delivered {row.times} times and never done: see {stream.dead}"
-    return Lost(stream.key, row.id, stream.camera, "dead", text)
+    return Lost(key=stream.key, id=row.id, camera=stream.camera, why="dead", text=text)
 
 
 def says(reply: object, words: str) -> bool:

@@ -3,7 +3,7 @@
     with Consumer(url, group="counter", name="counter-1", prefix="vedette") as consumer:
         for item in consumer:
             if isinstance(item, Entry):
-                store(item.message, once_for=(item.key, item.id))
+                store(item.message)  # once for (camera, session, seq), however often it comes
             else:
                 print(item)  # a Gap, or an entry that is Lost
             consumer.done(item)

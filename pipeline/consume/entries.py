@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of a stream. (`key`, `id`) is unique: what a reader that must not repeat keeps."""
+    """One entry of a stream. (`key`, `id`) is unique while nobody deletes the stream."""
 
     key: str
     id: str
@@ -44,7 +44,7 @@ class Raw:
     fields: Fields
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)  # `case Lost("dead")` would compare the key
 class Lost:
     """An entry that was there and that this reader does not get.
 
@@ -63,7 +63,7 @@ class Lost:
         return self.text
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gap:
     """Frames between two messages of one camera, handed before the later one (`before`, its id).
 
@@ -134,7 +134,7 @@ def understand(raw: Raw) -> Entry | Lost:
     except NO_MESSAGE as error:
         schema = raw.fields.get(b"schema", b"no schema").decode("utf-8", "replace")[:60]
         text = f"{raw.key} {raw.id} is skipped: {schema!r} is not known here: {error}"
-        return Lost(raw.key, raw.id, raw.camera, "unreadable", text)
+        return Lost(key=raw.key, id=raw.id, camera=raw.camera, why="unreadable", text=text)
     trace = raw.fields.get(b"traceparent")
     traceparent = None if trace is None else trace.decode("ascii", "replace")
     return Entry(raw.key, raw.id, raw.camera, message, traceparent, data)

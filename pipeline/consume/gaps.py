@@ -118,4 +118,11 @@ def _first_frame(message: DetectionsMessage) -> int:
 
 
 def _gap(entry: Entry, kind: GapKind, frames: int | None, dropped: Counts | None = None) -> Gap:
-    return Gap(entry.key, entry.camera, kind, entry.id, frames, dropped or {})
+    return Gap(
+        key=entry.key,
+        camera=entry.camera,
+        kind=kind,
+        before=entry.id,
+        frames=frames,
+        dropped=dropped or {},
+    )

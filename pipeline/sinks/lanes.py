@@ -4,12 +4,13 @@
     configuration   a person must change something: at most one login a minute
     capacity        it has no room: trim what is ours once, then the usual backoff
 
-Only the leading code word of a server's answer is kept: the rest may quote the payload, and differs
-between Redis and Valkey.
+Only the leading code word of a server's answer is kept, and the command that a user lacks: the rest
+may quote the payload, and differs between Redis and Valkey.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import redis
@@ -19,6 +20,7 @@ from pipeline.errors import SinkUnavailable
 Lane = Literal["transient", "configuration", "capacity"]
 
 SLOW_LANE = 60.0  # seconds between attempts that need a person to change something
+_COMMAND = re.compile(r"the '([\w|-]{1,40})' command")  # in a refusal for want of its right
 _CODES: dict[type[BaseException], str] = {  # where redis-py does not keep the word
     redis.exceptions.OutOfMemoryError: "OOM",
     redis.exceptions.ReadOnlyError: "READONLY",
@@ -45,7 +47,11 @@ def unavailable(error: BaseException, where: str) -> Unavailable:
     if isinstance(error, redis.AuthenticationError):
         return _configuration(f"Redis at {where} refuses the user or password")
     if isinstance(error, redis.exceptions.NoPermissionError):
-        return _configuration(f"Redis at {where} does not allow this user what Vedette needs")
+        wanted = _COMMAND.search(_own_words(error))
+        right = f": {wanted[1].upper()}" if wanted else ""
+        return _configuration(
+            f"Redis at {where} does not allow this user what Vedette needs{right} (docs/redis.md)"
+        )
     if isinstance(error, redis.TimeoutError | TimeoutError):
         return Unavailable(f"Redis at {where} does not answer")
     if isinstance(error, redis.exceptions.BusyLoadingError):
@@ -60,11 +66,10 @@ def unavailable(error: BaseException, where: str) -> Unavailable:
 def code_of(error: BaseException) -> str:
     """The code word of a server's refusal: OOM, READONLY, MISCONF …
 
-    redis-py takes the words that it knows out of the text, and a pipeline puts the whole command,
-    payload and all, in front of it.
+    redis-py takes the words that it knows out of the text.
     """
     known = getattr(error, "status_code", None) or _CODES.get(type(error))
-    word = str(error).rpartition(" caused error: ")[2].partition(" ")[0]
+    word = _own_words(error).partition(" ")[0]
     return known or (word if word.isalpha() and word.isupper() else type(error).__name__)
 
 
@@ -76,6 +81,11 @@ def is_missing(error: object) -> bool:
 def is_below_top(error: object) -> bool:
     """XADD was given an id that is not above the stream's last one."""
     return isinstance(error, redis.ResponseError) and "equal or smaller than" in str(error)
+
+
+def _own_words(error: BaseException) -> str:
+    """The server's: a pipeline puts the whole command, payload and all, in front of them."""
+    return str(error).rpartition(" caused error: ")[2]
 
 
 def _configuration(text: str) -> Unavailable:

@@ -1,5 +1,5 @@
-// Prints what one camera saw, frame by frame: node count_objects.cjs URL CAMERA
-// The same protocol as docs/examples/count_objects.py, with node-redis (npm install redis).
+// Prints what one camera saw, frame by frame: node print_frames.cjs URL CAMERA
+// A group, its restarts and acknowledgements, with node-redis (npm install redis).
 const { createClient } = require("redis");
 
 const [url, camera] = process.argv.slice(2);

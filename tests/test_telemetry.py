@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 import urllib.error
 import urllib.request
@@ -329,6 +330,25 @@ def test_the_page_has_every_count_of_the_last_figures() -> None:
         'vedette_frame_latency_seconds_bucket{camera="gate",le="0.075"} 1.0',
         'vedette_frame_latency_seconds_bucket{camera="gate",le="0.05"} 0.0',
     } <= lines
+
+
+def test_the_page_its_table_and_its_alerts_speak_of_the_same() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text()
+    names = re.findall(r"^\| `(vedette_\w+)` \|([\w, ]*)\|", text, re.MULTILINE)
+    with served() as (made, url):
+        made.show(figures(gate=Look(1, {"superseded": 1}, 0, 0)))
+        made.record([stamps(tainted=True)])
+        page = get(f"{url}/metrics")[1]
+    exported = {
+        (name, frozenset(re.findall(r"(\w+)=", labels)) - {"le"})
+        for name, labels in re.findall(r"^(vedette_\w+?)(?:_bucket)?(?:{(.*)})? ", page, re.M)
+        if not name.endswith(("_count", "_sum", "_created"))
+    }
+
+    described = {(name, frozenset(re.findall(r"\w+", labels))) for name, labels in names}
+    alerts = set(re.findall(r"vedette_\w+", text.partition("## Alerts")[2]))
+    assert described == exported
+    assert alerts <= {end for name, _ in names for end in (name, f"{name}_bucket")}
 
 
 def test_two_who_ask_at_once_both_get_the_whole_page(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -15,10 +16,13 @@ from config.document import Document, read
 from config.errors import ConfigMistakes, Mistake, Place
 from config.files import file_mistakes
 from config.references import expand
-from config.schema import Config, accepted_at
+from config.schema import Config, Reading, accepted_at
 from config.sentences import TEXT_EXPECTED, found, refuse_all, unknown_key
 
 MOST_BYTES = 1_000_000
+_READ = ("redis", "cameras")  # keys of the file
+
+_Kind = TypeVar("_Kind", Config, Reading)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +58,27 @@ def load(path: Path, *, environment: Mapping[str, str] | None = None) -> Loaded:
     config = None
     if document.readable:
         expand(document, os.environ if environment is None else environment, folder)
-        config = _validate(document, folder)
+        config = _validate(document, folder, Config)
     if config is None or document.mistakes:
         raise ConfigMistakes(path, [*document.mistakes, *file_mistakes(document, folder)])
     return Loaded(path, config.model_copy(update={"name": config_name(path)}), document)
+
+
+def load_reading(path: Path, *, environment: Mapping[str, str] | None = None) -> Reading:
+    """Where the streams of a config are, and of which cameras: no secret of a camera is needed.
+
+    Nor need anything else in the file be right. Raises `ConfigMistakes`.
+    """
+    document = read(_text(path))
+    folder = path.absolute().parent
+    reading = None
+    if document.readable:
+        _reduce(document)
+        expand(document, os.environ if environment is None else environment, folder)
+        reading = _validate(document, folder, Reading)
+    if reading is None or document.mistakes:
+        raise ConfigMistakes(path, document.mistakes)
+    return reading.model_copy(update={"name": config_name(path)})
 
 
 def check_files(loaded: Loaded) -> list[Mistake]:
@@ -98,7 +119,22 @@ def config_name(path: Path) -> str:
     return re.sub(r"[^\w.-]+", "-", path.stem).strip(".-") or "vedette"
 
 
-def _validate(document: Document, folder: Path) -> Config | None:
+def _reduce(document: Document) -> None:
+    """Leaves of the file what a `Reading` has."""
+    if not isinstance(document.value, dict):
+        return
+    document.value = {key: document.value[key] for key in _READ if key in document.value}
+    cameras = document.value.get("cameras")
+    if isinstance(cameras, list):
+        document.value["cameras"] = [
+            {key: camera[key] for key in camera if key == "id"}
+            if isinstance(camera, dict)
+            else camera
+            for camera in cameras
+        ]
+
+
+def _validate(document: Document, folder: Path, kind: type[_Kind]) -> _Kind | None:
     if not isinstance(document.value, dict):
         document.refuse((), f"found {found(document, ())}, must be {accepted_at(())}")
         return None
@@ -106,19 +142,19 @@ def _validate(document: Document, folder: Path) -> Config | None:
         document.refuse(("name",), unknown_key(("name",)))
     _refuse_repeated_ids(document)
     try:
-        return _validated(document, folder)
+        return _validated(document, folder, kind)
     except ValidationError as error:
         _take_as_written(document, error)
     try:
-        return _validated(document, folder)
+        return _validated(document, folder, kind)
     except ValidationError as error:
         refuse_all(document, error)
         return None
 
 
-def _validated(document: Document, folder: Path) -> Config:
+def _validated(document: Document, folder: Path, kind: type[_Kind]) -> _Kind:
     keys = {key: value for key, value in document.value.items() if key != "name"}
-    return Config.model_validate(keys, context={"folder": folder})
+    return kind.model_validate(keys, context={"folder": folder})
 
 
 def _take_as_written(document: Document, error: ValidationError) -> None:

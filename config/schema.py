@@ -244,6 +244,20 @@ class Config(Section):
         return camera.maxlen
 
 
+class NamedCamera(Section):
+    """A camera for who reads what is published of it."""
+
+    id: CameraId
+
+
+class Reading(Section):
+    """Of a config, what a reader of its streams needs."""
+
+    name: str = "vedette"
+    redis: Redis = Redis()
+    cameras: tuple[NamedCamera, ...]
+
+
 def section_at(place: Place) -> type[Section] | None:
     """The section whose keys stand at `place` in the file."""
     match place:

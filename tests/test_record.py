@@ -230,7 +230,7 @@ def test_an_end_that_was_not_read_is_said(redis_server: RedisServer, tmp_path: P
         (("--redis", "redis://h", "-o", "/none/out.jsonl"), 2, "/none/out.jsonl: cannot be writ"),
         (("--redis", "redis://127.0.0.1:1", "-o", os.devnull), 1, "Redis at 127.0.0.1:1 cannot"),
         (("--redis", "redis://h"), 2, 'Command "record" parameter --output requires an argument'),
-        (("-o", os.devnull), 1, "no run is going on here"),
+        (("-o", os.devnull), 1, "no run is going on in "),
         (("--redis", "redis://h", "-o", os.devnull, "--for", "0"), 2, "Invalid value"),
     ],
 )

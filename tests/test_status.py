@@ -90,6 +90,57 @@ def test_all_well_is_zero(tmp_path: Path, redis_server: RedisServer) -> None:
     assert runs.vedette(tmp_path, "status", "--redis", redis_server.url).returncode == 0
 
 
+def test_a_file_that_failed_and_a_server_without_cameras_are_not_well(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    nothing = runs.vedette(tmp_path, "status", "--redis", redis_server.url)
+    put(redis_server.url, "attic", "events", event("ended"))
+    well = runs.vedette(tmp_path, "status", "--redis", redis_server.url)
+    put(redis_server.url, "yard", "events", event("ended", fault="decoder"))
+    failed = runs.vedette(tmp_path, "status", "--redis", redis_server.url)
+
+    assert [one.returncode for one in (nothing, well, failed)] == [1, 0, 1]
+    assert nothing.stderr == "vedette: nothing has been published there\n"
+    assert failed.stdout.splitlines()[1].startswith("yard")
+
+
+def test_a_config_is_enough_without_the_secrets_of_its_cameras(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    put(redis_server.url, "gate", "events", event("refused", fault="camera"))
+    config = tmp_path / "site.yaml"
+    config.write_text(
+        "model: {weights: gone.safetensors, inputsize: 3}\n"
+        f"redis: {{url: '{redis_server.url}'}}\n"
+        "cameras: [{id: gate, url: 'rtsp://${env:NO_USER}:${env:NO_PASSWORD}@10.0.0.5/'}]\n"
+    )
+
+    table = runs.vedette(tmp_path, "status", str(config))
+
+    assert (table.returncode, table.stderr) == (1, "")
+    assert table.stdout.splitlines()[1].split()[:2] == ["gate", "refused"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[1, 2]", "found a list of 2, must be a mapping of the keys"),
+        ("redis: {url: embedded}", "cameras: is missing, must be a list of one or more cameras"),
+        ("cameras: [3]", "cameras[0]: found 3, must be a mapping"),
+        ("cameras: [{url: a.mp4}]", "cameras[0].id: is missing"),
+        ("cameras: [{id: a}]\nredis: {url: '${env:NO_SUCH}'}", "redis.url: the environment"),
+        ("cameras: [{id: a}]\nredis: {urls: x}", "redis.urls: "),
+    ],
+)
+def test_what_is_wrong_with_what_is_read_is_told(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "site.yaml").write_text(text)
+
+    found = runs.vedette(tmp_path, "status", str(tmp_path / "site.yaml"))
+
+    assert found.returncode == 2
+    assert said in found.stderr
+
+
 def test_what_cannot_be_read_is_as_if_it_were_not_there(redis_server: RedisServer) -> None:
     with redis.Redis.from_url(redis_server.url) as client:
         client.xadd("vedette:{gate}:events", {"data": b"nonsense"})

@@ -300,7 +300,7 @@ def test_a_run_that_was_killed_is_no_run(
         alone, named = call(), call(config(tmp_path))
 
     assert (alone.returncode, named.returncode) == (1, 1)
-    assert alone.stderr.startswith("no run is going on here; start one with `vedette run FILE`")
+    assert alone.stderr.startswith("no run is going on in ")
     assert named.stderr.startswith(f"no run of {tmp_path}/cams.yaml is going on")
 
 

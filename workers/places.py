@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from config import schema
-from config.load import load
+from config.load import load_reading
 from pipeline.consume import Notice
 from pipeline.errors import ConfigError, VedetteError
 from workers import rundir
@@ -88,7 +88,7 @@ def _sentence(details: object) -> str:
 
 
 def _of_file(file: Path) -> Place:
-    config = load(file).config
+    config = load_reading(file)
     if not config.redis.is_embedded:
         cameras = tuple(camera.id for camera in config.cameras)
         url = config.redis.url.get_secret_value()
@@ -102,7 +102,7 @@ def _of_file(file: Path) -> Place:
 def _of_only_run() -> Place:
     runs = rundir.runs()
     if not runs:
-        raise VedetteError(f"no run is going on here; {_START}")
+        raise VedetteError(f"no run is going on in {rundir.where()}; {_START}")
     if len(runs) > 1:
         names = ", ".join(sorted(runs))
         raise ConfigError(f"{len(runs)} runs are going on here, {names}: name the config FILE")

@@ -104,6 +104,12 @@ def runs() -> dict[str, Address]:
     return {name: address for name in names if (address := read_address(name))}
 
 
+def where() -> str:
+    """The folder that runs are looked for in, for a sentence."""
+    variable = "XDG_RUNTIME_DIR" if os.environ.get("XDG_RUNTIME_DIR") else "without XDG_RUNTIME_DIR"
+    return f"{_runtime()} ({variable})"
+
+
 def is_going_on(address: Address) -> bool:
     """Whether the run's process is still there: one that was killed leaves its address behind."""
     try:

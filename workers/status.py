@@ -11,7 +11,7 @@ import msgspec
 from pipeline.consume.latest import Latest, latest
 from workers.places import Place
 
-_WELL = ("live", "ended")  # the states that need nobody
+_WELL = ("live", "ended")  # unless somebody is at fault
 _SILENT = 30.0  # seconds: a camera that stalls says so long before
 _RECENT = 5.0  # seconds: a frame that is younger shows that its camera is live
 
@@ -28,18 +28,23 @@ class Row:
     entries: int
     reason: str
 
+    @property
+    def is_well(self) -> bool:
+        """Whether it needs nobody."""
+        return self.state in _WELL and self.fault is None
+
 
 def status(place: Place, *, as_json: bool) -> int:
-    """Prints it; 1 where a camera needs somebody. Raises SinkUnavailable."""
+    """Prints it; 1 where a camera needs somebody, or there is none. Raises SinkUnavailable."""
     now = time.time()
     found = latest(place.url, prefix=place.prefix, cameras=place.cameras)
     rows = [row_of(one, now) for one in found]
-    rows.sort(key=lambda row: (row.state in _WELL, row.camera))
+    rows.sort(key=lambda row: (row.is_well, row.camera))
     for line in _json(rows) if as_json else _table(rows, now):
         print(line)
     if not rows:
         print("vedette: nothing has been published there", file=sys.stderr)
-    return int(any(row.state not in _WELL for row in rows))
+    return int(not rows or not all(row.is_well for row in rows))
 
 
 def row_of(one: Latest, now: float) -> Row:

@@ -112,7 +112,7 @@ def _check_redis(value: SecretStr) -> SecretStr:
         return value
     scheme, colon, rest = url.partition("://")
     if not colon or scheme.lower() not in REDIS_SCHEMES:
-        name = _named(scheme) if colon else "neither"
+        name = _named(scheme) if colon else "no scheme"
         raise NotAcceptedError(f"found {name}, must be {_REDIS.words}")
     if scheme.lower() != "unix":
         _split(url)

@@ -47,8 +47,8 @@ Frames are `dropped` for these reasons, counted in the next message of the sessi
 | `too_old` | it was older than `max_age_ms` when its turn came |
 | `skipped` | live: not decoded, as keyframes came as often as `max_fps` asks |
 
-A later version adds fields and changes none: readers ignore fields that they do not know. The
-schemas are in [schema/](schema/), JSON Schema 2020-12.
+A later version adds fields, which readers ignore, and reasons of drops. It changes no field, and
+`state` and `fault` get no other values. The schemas are in [schema/](schema/), JSON Schema 2020-12.
 """
 
 ORDER = ("vedette.detections-1.json", "vedette.camera-1.json")

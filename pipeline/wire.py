@@ -1,7 +1,7 @@
 """What consumers read: the published messages, and the JSON Schemas that they can hold us to.
 
 `docs/schema/` holds the schemas as generated from these structs (a test compares them). A later
-version adds fields and never changes one.
+version adds fields and reasons of drops, and never changes a field or adds a state or a fault.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class DetectionsMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     captured_at: Annotated[
         float,
         Meta(
-            description="seconds since 1970, of its packet's arrival, which over RTSP is known with"
-            " the next one's; a file: start + media_time"
+            description="seconds since 1970 when its packet arrived (over RTSP: when the next one"
+            " did); a file: start + media_time"
         ),
     ]
     width: Pixels
@@ -83,7 +83,9 @@ class DetectionsMessage(msgspec.Struct, frozen=True, omit_defaults=True):
         | None
     ) = None
     camera_at_error: (
-        Annotated[float, Meta(description="seconds by which its reports differ; after the second")]
+        Annotated[
+            float, Meta(description="seconds, the largest step between its reports; needs two")
+        ]
         | None
     ) = None
 

@@ -369,7 +369,10 @@ def test_a_wrong_value_of_a_camera_is_named_with_what_is_accepted(
         ),
         ("redis: {prefix: 'a{b}'}", "redis.prefix: found 'a{b}', must be 1 to 64 of A-Z a-z 0-9"),
         ("redis: {maxlen: -1}", "redis.maxlen: found -1, must be a whole number from 1 to"),
-        ("redis: {url: localhost}", "redis.url: found neither, must be embedded or a URL of redis"),
+        (
+            "redis: {url: localhost}",
+            "redis.url: found no scheme, must be embedded or a URL of redis",
+        ),
         ("redis: {url: 'http://h'}", "redis.url: found the scheme http:, must be embedded or a UR"),
         ("redis: {url: 'redis://'}", "redis.url: found no host, must be like scheme://host/path"),
         ("redis: {url: 'redis://h:x'}", "redis.url: found no valid host and port, must be host or"),
@@ -793,11 +796,11 @@ def test_the_example_has_every_key_with_its_default() -> None:
     assert config.model == Model(weights=EXAMPLES / "models/yolov6n.safetensors")
 
 
-def test_the_least_example_loads() -> None:
+def test_the_least_example_is_whole() -> None:
     loaded = load(EXAMPLES / "cameras.yaml")
 
     assert [camera.id for camera in loaded.config.cameras] == ["yard"]
-    assert [mistake.line for mistake in check_files(loaded)] == [4, 8]
+    assert check_files(loaded) == []
 
 
 def test_the_page_tells_every_key() -> None:

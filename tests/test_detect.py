@@ -458,5 +458,5 @@ def test_a_part_that_is_not_installed_is_named_with_its_extra(
     )
 
     assert (result.returncode, result.stdout) == (2, "")
-    assert f"pip install 'vedette[{extra}]'" in result.stderr
+    assert f"pip install '.[{extra}]' in the clone" in result.stderr
     assert len(result.stderr.splitlines()) == 1

@@ -41,6 +41,12 @@ def by_id(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+def anchors(page: Path) -> list[str]:
+    """As GitHub makes them of headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
+
+
 def test_the_readme_is_short() -> None:
     prose = [line for line in README.splitlines() if not line.startswith("|")]
     assert len(" ".join(prose).split()) <= 600
@@ -52,7 +58,10 @@ def test_every_link_leads_somewhere(path: Path) -> None:
 
     for target in targets:
         if not target.startswith("http"):
-            assert (path.parent / target.partition("#")[0]).exists(), target
+            file, _, anchor = target.partition("#")
+            page = path.parent / file if file else path
+            assert page.exists(), target
+            assert not anchor or anchor in anchors(page), target
 
 
 @pytest.mark.parametrize("path", PATHS, ids=by_id)

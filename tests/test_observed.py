@@ -173,10 +173,10 @@ def test_without_the_extra_a_run_says_so_and_goes_on(
     assert (named.returncode, named.stderr.splitlines()[-1]) == (
         2,
         "opentelemetry is not installed, and this command needs it:"
-        " pip install 'vedette[telemetry]'",
+        " pip install '.[telemetry]' in the clone",
     )
     assert unnamed.returncode == 0, unnamed.stderr
-    assert "vedette: no /metrics: pip install 'vedette[telemetry]'" in unnamed.stderr
+    assert "vedette: no /metrics: pip install '.[telemetry]' in the clone" in unnamed.stderr
     assert runs.length(redis_server.url, "yard") == FRAMES
 
 

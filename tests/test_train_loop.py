@@ -704,7 +704,7 @@ def test_processes_that_load_change_nothing(blocks: Path, tmp_path: Path) -> Non
         (("--variant", "0.5.0-s"), "no variant '0.5.0-s' to train; known are"),
         (("--epochs", "0"), "--epochs"),
         (("--device", "tpu"), "no device 'tpu'"),
-        (("--validate", "/nowhere"), "data.yaml is not there"),
+        (("--validate", "/nowhere"), "nowhere is not there"),
     ],
 )
 def test_a_mistaken_call_is_one_sentence(

@@ -46,7 +46,7 @@ def test_the_seed_behind_the_largest_is_the_first() -> None:
         ("scenes?codec=av1", "found the codec 'av1', must be one of"),
         ("scenes?colour=red", "found the key 'colour', must be of seed, length, per_scene, codec"),
         ("scenes?per_scene=0", "per_scene must be at least 1"),
-        ("nowhere", "data.yaml is not there"),
+        ("nowhere", "nowhere is not there"),
     ],
 )
 def test_what_is_no_data_set_is_said(place: str, sentence: str) -> None:

@@ -146,7 +146,9 @@ def _probe_weights(plan: Plan) -> str:
         from pipeline.device import plan as plan_device
         from pipeline.yolov6 import load
     except ModuleNotFoundError as error:
-        raise VedetteError(f"{error.name} is not installed: pip install 'vedette[torch]'") from None
+        raise VedetteError(
+            f"{error.name} is not installed: pip install '.[torch]' in the clone"
+        ) from None
     model = plan.config.model
     load(model.weights)
     device = plan_device(

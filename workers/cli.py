@@ -57,13 +57,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except cyclopts.CycloptsError as error:
-        print(f"{error} See `vedette --help`.", file=sys.stderr)
+        command = " ".join(("vedette", *(error.command_chain or ())))
+        print(f"{error} See `{command} --help`.", file=sys.stderr)
         sys.exit(2)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in _EXTRAS:
             raise
-        extra = f"pip install 'vedette[{_EXTRAS[package]}]'"
+        extra = f"pip install '.[{_EXTRAS[package]}]' in the clone"
         print(f"{error.name} is not installed, and this command needs it: {extra}", file=sys.stderr)
         sys.exit(2)
     except (ConfigMistakes, ConfigError, WeightsError) as error:

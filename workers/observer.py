@@ -48,7 +48,7 @@ def open_observer(
     except ModuleNotFoundError:
         if "telemetry" in config.model_fields_set:
             raise
-        say("no /metrics: pip install 'vedette[telemetry]'")
+        say("no /metrics: pip install '.[telemetry]' in the clone")
         yield None, None
         return
     with contextlib.ExitStack() as stack:

@@ -109,7 +109,7 @@ def open_source(
         try:
             from pipeline.sources.synthetic import SceneSource
         except ModuleNotFoundError as error:
-            text = f"a scene needs {error.name}: pip install 'vedette[draw]'"
+            text = f"a scene needs {error.name}: pip install '.[draw]' in the clone"
             raise SourceRefused(text) from None
         return SceneSource(url, live=live, loop=loop, max_pixels=max_pixels, clock=clock)
     from pipeline.sources.admission import admit

@@ -102,6 +102,8 @@ def open_folder(path: Path, names: Sequence[str] | None, *, part: str = "train")
     """
     file = path if path.suffix in (".yaml", ".yml") else path / "data.yaml"
     if not _is_file(file):
+        if not path.exists():
+            raise ConfigError(f"{path} is not there")
         if names is None:
             raise ConfigError(f"{file} is not there to name the classes: give --names FILE")
         return Folder(path, names)

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import av
+import av.error
 import numpy as np
 import pytest
-from av.codec.hwaccel import HWAccel
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
 
+from pipeline.errors import SourceError
 from pipeline.sources import Access, open_source
-from pipeline.sources.gpu import accelerator, excuse_of
+from pipeline.sources.decoder import Decoder
+from pipeline.sources.gpu import Nvdec, nvdec
+from pipeline.sources.opening import another_decoder
 from tests import media, runs
 from tests.servers import RedisServer
 
 FRAMES = 30
-HAS_NVDEC = not isinstance(accelerator(), str)
+HAS_NVDEC = nvdec().failure() is None
+
+another = partial(another_decoder, max_pixels=1 << 20)
 
 
 @pytest.fixture
@@ -66,24 +79,117 @@ def test_a_run_says_once_that_it_decodes_on_the_cpu_and_loses_no_frame(
     assert done.stderr.count(said) == 1
 
 
-def test_a_gpu_that_fails_as_a_camera_is_opened_is_no_fault_of_the_camera(
+def outcomes(*found: str | None) -> Callable[[Nvdec], str | None]:
+    """What a GPU says of itself, one after the other."""
+    told = iter(found)
+    return lambda nvdec: next(told)
+
+
+@pytest.mark.skipif(HAS_NVDEC, reason="NVDEC is here")
+def test_a_gpu_that_fails_as_a_stream_is_opened_is_no_fault_of_the_stream(
     clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An accelerator that was there when it was looked for."""
-    monkeypatch.setattr("pipeline.sources.reel.accelerator", lambda: HWAccel("cuda"))
-    if HAS_NVDEC:
-        pytest.skip("NVDEC is here")
+    """FFmpeg's own failure: it was there when it was looked for."""
+    monkeypatch.setattr(Nvdec, "failure", outcomes(None, "NVDEC cannot be had: gone"))
 
     found, excuse = pixels(clip, "gpu")
 
     assert len(found) == FRAMES
-    assert excuse is not None
-    assert excuse.startswith("NVDEC cannot be had: ")
+    assert excuse == "NVDEC cannot be had: gone"
 
 
-def test_what_ffmpeg_decodes_on_the_cpu_after_all_is_told_by_its_pictures(clip: Path) -> None:
+def test_a_camera_that_does_not_answer_is_not_asked_twice_because_of_a_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Nvdec, "failure", outcomes(None, None))
+    with socket.create_server(("127.0.0.1", 0)) as camera:
+        url = f"rtsp://127.0.0.1:{camera.getsockname()[1]}/"
+        asked: list[int] = []
+
+        def answer() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = camera.accept()
+                    asked.append(1)
+                    connection.close()
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(SourceError, match="cannot be opened"):
+            open_source(url, live=True, loop=False, access=Access(decoder="gpu"))
+        camera.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+    assert len(asked) == 1
+
+
+def test_what_ffmpeg_decodes_on_the_cpu_after_all_is_told_by_its_decoder(clip: Path) -> None:
     with av.open(str(clip)) as container:
-        frame = next(container.decode(video=0))
+        stream = container.streams.video[0]
+        decoder = Decoder(stream.codec_context, partial(another, stream), on_gpu=True)
+        found = [frame for packet in container.demux(stream) for frame in decoder.decode(packet)]
 
-    assert excuse_of(frame, "h264") == "NVDEC does not decode this h264"
-    assert excuse_of(frame.reformat(format="nv12"), "h264") is None
+    assert len(found) == FRAMES
+    assert decoder.excuse == "NVDEC does not decode this h264"
+
+
+class Failing:
+    """A decoder that FFmpeg has on a GPU: twelve pictures behind, and failing from `last` on."""
+
+    pix_fmt = "cuda"
+    name = "h264"
+
+    def __init__(self, context: VideoCodecContext, last: int) -> None:
+        self._context = context
+        self._left = last
+        self._held: list[VideoFrame] = []
+
+    def decode(self, packet: Any) -> list[VideoFrame]:
+        self._left -= 1
+        if self._left < 0:
+            raise av.error.ExternalError(0, "Generic error in an external library")
+        self._held += self._context.decode(packet)
+        count = len(self._held) if packet is None else max(0, len(self._held) - 12)
+        ready, self._held = self._held[:count], self._held[count:]
+        return ready
+
+
+def decoded(path: Path, fails_at: int | None) -> tuple[list[tuple[object, bytes]], str | None]:
+    """Of each picture what names it, and its pixels; and the excuse."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.copy_opaque = True
+        context: Any = stream.codec_context
+        if fails_at is not None:
+            context = Failing(context, fails_at)
+        decoder = Decoder(context, partial(another, stream), on_gpu=fails_at is not None)
+        found = []
+        for number, packet in enumerate(container.demux(stream)):
+            if packet.size:
+                packet.opaque = number
+            found += decoder.decode(packet if packet.size else None)
+    return [(frame.opaque, frame.to_ndarray().tobytes()) for frame in found], decoder.excuse
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("clip.mp4", "libx264", {"bf": "3", "g": "8"}),
+        ("clip.mp4", "libx264", {"bf": "2", "g": "8", "x264-params": "open-gop=1"}),
+        ("clip.ts", "libx264", {"bf": "0", "g": "12"}),
+        ("clip.mkv", "libx265", {"x265-params": "log-level=none:keyint=8:bframes=2"}),
+        ("clip.avi", "mpeg4", {"g": "6"}),
+        ("clip.mkv", "libvpx-vp9", {"g": "9"}),
+    ],
+)
+def test_a_gpu_that_fails_in_mid_stream_costs_no_picture(
+    name: str, codec: str, options: dict[str, str], tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    media.encode(path, frames=70, size=(64, 48), rate=25, codec=codec, options=options)
+    wanted, _ = decoded(path, None)
+
+    for last in (*range(0, 70, 3), 70):
+        found, excuse = decoded(path, last)
+        assert found == wanted, last
+        assert excuse == ("NVDEC cannot be had: it failed: Generic error in an external library")

@@ -10,6 +10,7 @@ import av.error
 from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from pipeline.errors import SourceError, SourceRefused
@@ -103,17 +104,30 @@ def open_decoder(stream: VideoStream, admission: Admission, max_pixels: int) -> 
     if decoder.width * decoder.height > max_pixels:
         size = f"{decoder.width}x{decoder.height} pixels"
         raise SourceRefused(f"{admission.shown} is {size}, and {max_pixels} in all are accepted")
-    decoder.thread_type = "NONE"
-    decoder.thread_count = 1
-    decoder.copy_opaque = True
-    decoder.options = {"max_pixels": str(max_pixels)}
     try:
-        decoder.open()
+        _set_up(decoder, max_pixels)
     except av.error.FFmpegError as error:
         text = f"the {decoder.name} decoder does not take it: {error.strerror}"
         raise SourceRefused(
             f"{admission.shown} cannot be decoded: {text}", fault="decoder"
         ) from None
+
+
+def another_decoder(stream: VideoStream, max_pixels: int) -> VideoCodecContext:
+    """One more for the same stream, on the CPU. Raises FFmpegError."""
+    decoder = VideoCodecContext.create(stream.codec_context.name, "r")
+    assert isinstance(decoder, VideoCodecContext)
+    decoder.extradata = stream.codec_context.extradata
+    _set_up(decoder, max_pixels)
+    return decoder
+
+
+def _set_up(decoder: VideoCodecContext, max_pixels: int) -> None:
+    decoder.thread_type = "NONE"
+    decoder.thread_count = 1
+    decoder.copy_opaque = True
+    decoder.options = {"max_pixels": str(max_pixels)}
+    decoder.open()
 
 
 def ticks_of(stream: VideoStream) -> int:

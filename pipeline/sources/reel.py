@@ -12,18 +12,19 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import av.error
-from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 
 from pipeline.errors import SourceError, SourceRefused
 from pipeline.sources import opening
 from pipeline.sources.admission import READ_SECONDS, Admission
+from pipeline.sources.decoder import Decoder
 from pipeline.sources.gaps import Gaps, Reach
-from pipeline.sources.gpu import accelerator, excuse, excuse_of
+from pipeline.sources.gpu import nvdec
 
 _READ_ATTEMPTS = 16  # in a row: a reader that finds no way past damage would try for ever
 _JOINT = 2  # packets: the parser of a transport stream holds one back
@@ -76,9 +77,8 @@ class Reel:
         self._cut_still = admission.still and admission.cut_short
         self._network = admission.network
         self._clock = clock
-        self.excuse: str | None = None  # why NVDEC does not decode it, though it should
-        self._is_on_gpu = on_gpu  # as far as is known: the first picture tells
-        self._container = self._open(admission, max_pixels)
+        self._excuse: str | None = None
+        self._container, is_on_gpu = self._open(admission, max_pixels, on_gpu=on_gpu)
         try:
             self._stream = stream = opening.video_of(self._container, admission)
             opening.open_decoder(stream, admission, max_pixels)
@@ -86,6 +86,8 @@ class Reel:
             self.close()
             raise
         self.codec = stream.codec_context.name
+        another = partial(opening.another_decoder, stream, max_pixels)
+        self._decoder = Decoder(stream.codec_context, another, on_gpu=is_on_gpu)
         self.interval = opening.interval_of(stream)  # seconds between pictures
         ticks = opening.ticks_of(stream) if self._container.format.name == "avi" else None
         # How many pictures the headers promise; 0: unknown.
@@ -105,20 +107,25 @@ class Reel:
         self._damaged_group = -1  # the last one that was seen to be damaged
         self._tainted = True  # of the last picture; what came before the first keyframe is missing
 
-    def _open(self, admission: Admission, max_pixels: int) -> InputContainer:
-        """By NVDEC if it is to be and can be."""
-        nvdec = accelerator() if self._is_on_gpu else None
-        if isinstance(nvdec, HWAccel):
+    def _open(
+        self, admission: Admission, max_pixels: int, *, on_gpu: bool
+    ) -> tuple[InputContainer, bool]:
+        """By NVDEC if it is to be and can be: whether it is."""
+        self._excuse = nvdec().failure() if on_gpu else None
+        if on_gpu and self._excuse is None:
             try:
-                return opening.open_container(admission, max_pixels, nvdec)
-            except SourceRefused:
-                if self._network:
-                    raise  # asked again, a camera may lock us out
+                return opening.open_container(admission, max_pixels, nvdec().accelerator), True
             except SourceError as error:
-                self.excuse = excuse(str(error))
-        self.excuse = nvdec if isinstance(nvdec, str) else self.excuse
-        self._is_on_gpu = False
-        return opening.open_container(admission, max_pixels)
+                # The GPU is asked again, and not the camera, which may lock out who asks twice.
+                self._excuse = nvdec().failure()
+                if self._excuse is None or (self._network and isinstance(error, SourceRefused)):
+                    raise
+        return opening.open_container(admission, max_pixels), False
+
+    @property
+    def excuse(self) -> str | None:
+        """Why NVDEC does not decode it, though it should."""
+        return self._excuse or self._decoder.excuse
 
     @property
     def missing(self) -> int:
@@ -195,7 +202,7 @@ class Reel:
     def _pictures_of(self, packet: Any) -> Iterator[Decoded]:
         began_ns = self._clock()
         try:
-            frames = self._stream.decode(packet)
+            frames = self._decoder.decode(packet)
         except av.error.EOFError:
             return
         except av.error.FFmpegError:
@@ -211,8 +218,6 @@ class Reel:
                 yield self._stamped(frame, decode_ns)
 
     def _stamped(self, frame: VideoFrame, decode_ns: int) -> Decoded:
-        if self._is_on_gpu:
-            self.excuse, self._is_on_gpu = excuse_of(frame, self.codec), False
         arrival = frame.opaque if isinstance(frame.opaque, Arrival) else self._arrival(None)
         if frame.is_corrupt or self._cut_still:
             self._damaged_group = arrival.group

@@ -109,6 +109,8 @@ def as_run(network: YOLOv6, plan: Plan, input_size: tuple[int, int]) -> Ready:
             return Ready(whole, plan, None)
         plan = replace(plan, precision=floats)
         complaints.append("it could not be run in int8")
+    if plan.device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False  # fp32 is what it says; there is fp16 for speed
     network = network.to(plan.device, PRECISIONS[plan.precision])
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if plan.device.type == "cpu" and not prepack(network, noise(1, input_size, plan), plan.batch):

@@ -110,6 +110,8 @@ class Runner:
             block = torch.zeros(shape, dtype=torch.uint8, pin_memory=plan.device.type == "cuda")
             self._free.put(Staging(block.numpy(), block))
         self._local = threading.local()
+        if plan.device.type == "cuda":
+            self._compute_once()
         self._unused = self._ways(recorded=recorded)
         self._threads = ThreadPoolExecutor(plan.threads, "infer", initializer=self._start_thread)
         self._most = plan.batch
@@ -173,6 +175,12 @@ class Runner:
         self._threads.shutdown()
         os.close(self._bell)
 
+    def _compute_once(self) -> None:
+        """What all streams share must be there first: weights, and what the network makes once."""
+        with torch.inference_mode():
+            self._compute(torch.zeros((1, *self._input_size, 3), dtype=torch.uint8))
+        torch.cuda.synchronize(self.plan.device)
+
     def _ways(self, *, recorded: bool) -> queue.SimpleQueue[_Way]:
         """One for each thread; made before any of them runs, as a recording bears nobody else."""
         ways: queue.SimpleQueue[_Way] = queue.SimpleQueue()
@@ -181,7 +189,9 @@ class Runner:
                 ways.put(_Way(None, self._compute))
                 continue
             stream = torch.cuda.Stream(self.plan.device)  # type: ignore[no-untyped-call]
-            ways.put(_Way(stream, self._recorded(stream) if recorded else self._compute))
+            compute = self._recorded(stream) if recorded else self._compute
+            recorded = recorded and self.complaint is None  # the first failure says why
+            ways.put(_Way(stream, compute))
         return ways
 
     def _recorded(self, stream: torch.cuda.Stream) -> Compute:
@@ -192,7 +202,10 @@ class Runner:
                 pixels = torch.randint(256, shape, dtype=torch.uint8, device=self.plan.device)
                 found = Recorded(self._compute, buckets_up_to(self.plan.batch), pixels, record)
         except (RuntimeError, VedetteError) as error:  # RuntimeError: also a want of memory
-            self.complaint = f"without CUDA graphs: {str(error).partition(chr(10))[0]}"
+            cause = (
+                error.__context__ or error
+            )  # what stands in front is often "…due to a previous error"
+            self.complaint = f"without CUDA graphs: {str(cause).partition(chr(10))[0]}"
             return self._compute
         finally:
             _release()

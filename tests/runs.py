@@ -36,7 +36,7 @@ def write_config(
     """A config file `run.yaml` in `folder`."""
     path = folder / "run.yaml"
     config = {
-        "model": {"weights": str(weights), "input_size": [192, 320], **model},
+        "model": {"weights": str(weights), "input_size": [192, 320], "device": "cpu", **model},
         "redis": {"url": redis_url},
         "telemetry": {"listen": "off"},
         "cameras": list(cameras),

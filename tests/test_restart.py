@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import time
 from contextlib import suppress
@@ -431,6 +432,31 @@ def test_a_camera_that_another_run_publishes_fails_alone(
     assert f"camera 'gate' is already published by process {run.process.pid}" in done.stderr
     assert runs.length(redis_server.url, "yard") == 377
     assert len({entry.data["session"] for entry in runs.entries(redis_server.url, "gate")}) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core is never fewer")
+def test_a_network_that_comes_back_on_something_else_says_so(
+    tmp_path: Path, clip: Path, lite_s: Path, redis_server: RedisServer
+) -> None:
+    cameras = [{"id": "gate", "url": str(clip), "live": True, "loop": True}]
+    file = runs.write_config(tmp_path, cameras, weights=lite_s, redis_url=redis_server.url)
+
+    with runs.running(tmp_path, file) as run:
+        runs.eventually(lambda: runs.length(redis_server.url, "gate") > 10, within=60)
+        kill(run, "infer:infer")
+        runs.eventually(lambda: "started again" in run.said, within=10)
+        runs.eventually(lambda: "infer:infer" in runs.workers_of(run), within=40)
+        before = runs.length(redis_server.url, "gate")
+        runs.eventually(lambda: runs.length(redis_server.url, "gate") > before + 10, within=60)
+        assert run.said.count("network: ") == 1
+
+        os.sched_setaffinity(run.process.pid, {min(os.sched_getaffinity(0))})
+        kill(run, "infer:infer")
+        runs.eventually(lambda: run.said.count("network: ") == 2, within=40)
+        assert run.terminate() == 0
+
+    assert re.findall(r"network: .*, (\d+) × \d frames", run.said)[1] == "1"  # noqa: RUF001
 
 
 @pytest.mark.slow

@@ -222,10 +222,10 @@ class Run:
             self._topology.publish_up = True
         if worker is not self._topology.infer:
             return
-        if self._topology.network is None:
-            variant = self._topology.plan.weights.variant
+        first, variant = self._topology.network, self._topology.plan.weights.variant
+        if first is None or first.detail != message.detail:  # a GPU may be gone when it comes back
             self._out.say(f"network: {variant} on {message.detail}")
-            self._topology.network = message
+        self._topology.network = first or message
         self._topology.infer_up = True
         self._topology.quarantine.go_on(time.monotonic())
 

@@ -256,6 +256,25 @@ def test_another_secret_is_tried_at_once(
     assert "other" not in run.said.replace("another", "")
 
 
+def test_a_camera_that_refused_is_tried_again_when_somebody_asks(
+    tmp_path: Path, clip: Path, ours: Path, redis_server: RedisServer
+) -> None:
+    refusal = 'RTSP/1.0 401 Unauthorized\r\nCSeq: {}\r\nWWW-Authenticate: Basic realm="x"\r\n\r\n'
+    with media.rtsp_door(refusal) as door:
+        cameras = [{"id": "gate", "url": door}, camera("stays", clip)]
+        file = runs.write_config(tmp_path, cameras, weights=ours, redis_url=redis_server.url)
+        with runs.running(tmp_path, file) as run:
+            runs.eventually(lambda: "it is tried again in" in run.said, within=30)
+            runs.eventually(lambda: runs.length(redis_server.url, "stays") > 3, within=40)
+            run.process.send_signal(signal.SIGHUP)
+            runs.eventually(lambda: run.said.count("it is tried again in") == 2, within=20)
+            assert run.terminate() == 0, run.said
+
+    assert "config: nothing differs" in run.said
+    assert run.said.count("gate: was refused, and is tried again") == 1
+    assert len(sessions(redis_server.url, "stays")) == 1
+
+
 def test_the_changes_are_told_beforehand(
     tmp_path: Path, clip: Path, ours: Path, redis_server: RedisServer
 ) -> None:

@@ -81,6 +81,11 @@ class CameraRun:
     _stuck: tuple[int, int] = (-1, 0)  # a frame, and how often somebody died there
 
     @property
+    def is_refused(self) -> bool:
+        """Whether its camera does not let it in, and is seldom asked."""
+        return self.life is not None and self.life.state.name == life.REFUSED
+
+    @property
     def is_going(self) -> bool:
         """Whether it has use for an ingest."""
         return self.finished is None and self.closing is None

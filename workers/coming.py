@@ -40,8 +40,11 @@ class Coming:
         here = {camera.config.id for camera in self._topology.cameras if not camera.removed}
         return [config for config in self._topology.plan.config.cameras if config.id not in here]
 
-    def reload(self, file: ConfigFile) -> None:
-        """Takes over a changed config, whole or not at all."""
+    def reload(self, file: ConfigFile, *, asked: bool) -> None:
+        """Takes over a changed config, whole or not at all.
+
+        `asked`: by somebody, who may have mended a camera: those that refused are tried again.
+        """
         try:
             plan = file.read()
             found = changes(fingerprint(self._topology.plan), fingerprint(plan))
@@ -51,9 +54,13 @@ class Coming:
         for line in str(found).splitlines():
             self._say(f"config: {line}")
         self._topology.plan = plan
+        going = {*found.removed, *found.restarted}
         for camera in self._topology.cameras:
-            name = camera.config.id
-            if not camera.removed and (name in found.removed or name in found.restarted):
+            if asked and camera.is_refused and camera.config.id not in going:
+                self._say(f"{camera.config.id}: was refused, and is tried again")
+                going.add(camera.config.id)
+        for camera in self._topology.cameras:
+            if not camera.removed and camera.config.id in going:
                 camera.removed = True
                 if camera.finished is None:
                     self._end(camera)

@@ -129,7 +129,7 @@ class Run:
             case Died():
                 self._mourn(event)
             case Signalled(name="SIGHUP") if self._options.file and not terminal_is_gone():
-                self._coming.reload(self._options.file)
+                self._coming.reload(self._options.file, asked=True)
             case Signalled():
                 self._stop(event.name)
 
@@ -181,7 +181,7 @@ class Run:
 
     def _come_and_go(self) -> None:
         if self._options.file is not None and self._options.file.is_due():
-            self._coming.reload(self._options.file)
+            self._coming.reload(self._options.file, asked=False)
         self._coming.go_on()
 
     def _watch_workers(self) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -20,7 +20,7 @@ from config.schema import Config, Reading, accepted_at
 from config.sentences import TEXT_EXPECTED, found, refuse_all, unknown_key
 
 MOST_BYTES = 1_000_000
-_READ = ("redis", "cameras")  # keys of the file
+_READ = {"redis": ("url", "prefix"), "cameras": ("id",)}  # what a reader needs of the file
 
 _Kind = TypeVar("_Kind", Config, Reading)
 
@@ -67,7 +67,7 @@ def load(path: Path, *, environment: Mapping[str, str] | None = None) -> Loaded:
 def load_reading(path: Path, *, environment: Mapping[str, str] | None = None) -> Reading:
     """Where the streams of a config are, and of which cameras: no secret of a camera is needed.
 
-    Nor need anything else in the file be right. Raises `ConfigMistakes`.
+    Nor need the values of other keys be right. Raises `ConfigMistakes`.
     """
     document = read(_text(path))
     folder = path.absolute().parent
@@ -123,15 +123,15 @@ def _reduce(document: Document) -> None:
     """Leaves of the file what a `Reading` has."""
     if not isinstance(document.value, dict):
         return
-    document.value = {key: document.value[key] for key in _READ if key in document.value}
-    cameras = document.value.get("cameras")
-    if isinstance(cameras, list):
-        document.value["cameras"] = [
-            {key: camera[key] for key in camera if key == "id"}
-            if isinstance(camera, dict)
-            else camera
-            for camera in cameras
-        ]
+    value = document.value
+    document.value = {key: _only(value[key], keys) for key, keys in _READ.items() if key in value}
+
+
+def _only(value: Any, keys: Collection[str]) -> Any:
+    """Of a section, or of each in a list, what these keys hold."""
+    if isinstance(value, list):
+        return [_only(item, keys) for item in value]
+    return {key: value[key] for key in keys if key in value} if isinstance(value, dict) else value
 
 
 def _validate(document: Document, folder: Path, kind: type[_Kind]) -> _Kind | None:

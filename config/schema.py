@@ -79,14 +79,24 @@ class Model(Section):
     max_batch: BatchSize = Field(default=16, description="most frames in one batch")
 
 
-class Redis(Section):
-    """Where results go."""
+class RedisPlace(Section):
+    """Where results are."""
 
     url: RedisUrl = Field(
         default=SecretStr(EMBEDDED),
         description="embedded starts a server with the run and ends it with it",
     )
     prefix: KeyPrefix = Field(default="vedette", description="first part of every key")
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the run starts the server itself."""
+        return self.url.get_secret_value() == EMBEDDED
+
+
+class Redis(RedisPlace):
+    """Where results go."""
+
     maxlen: StreamLength = Field(
         default=10_000, description="entries kept of a live camera's stream, about"
     )
@@ -98,11 +108,6 @@ class Redis(Section):
     spool: SpoolFolder | None = Field(
         default=None, description="the folder for that; one in the run's state directory"
     )
-
-    @property
-    def is_embedded(self) -> bool:
-        """Whether the run starts the server itself."""
-        return self.url.get_secret_value() == EMBEDDED
 
 
 class Telemetry(Section):
@@ -254,8 +259,15 @@ class Reading(Section):
     """Of a config, what a reader of its streams needs."""
 
     name: str = "vedette"
-    redis: Redis = Redis()
+    redis: RedisPlace = RedisPlace()
     cameras: tuple[NamedCamera, ...]
+
+    @field_validator("cameras")
+    @classmethod
+    def _refuse_none(cls, cameras: tuple[NamedCamera, ...]) -> tuple[NamedCamera, ...]:
+        if not cameras:
+            raise NotAcceptedError
+        return cameras
 
 
 def section_at(place: Place) -> type[Section] | None:

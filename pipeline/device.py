@@ -98,7 +98,8 @@ def multiplies(precision: str) -> bool:
 def as_run(network: YOLOv6, plan: Plan, input_size: tuple[int, int]) -> Ready:
     """The network as the plan's device runs it best; it is changed, not copied.
 
-    Where this torch has no int8, in what else the processor multiplies.
+    Where this torch has no int8, in what else the processor multiplies. Beside a GPU, float32 is no
+    TF32 in this process from then on.
     """
     network.take_bytes()
     complaints = []
@@ -110,7 +111,7 @@ def as_run(network: YOLOv6, plan: Plan, input_size: tuple[int, int]) -> Ready:
         plan = replace(plan, precision=floats)
         complaints.append("it could not be run in int8")
     if plan.device.type == "cuda":
-        torch.backends.cudnn.allow_tf32 = False  # fp32 is what it says; there is fp16 for speed
+        torch.backends.cudnn.allow_tf32 = False  # there is fp16 for speed
     network = network.to(plan.device, PRECISIONS[plan.precision])
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if plan.device.type == "cpu" and not prepack(network, noise(1, input_size, plan), plan.batch):

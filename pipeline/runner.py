@@ -202,9 +202,9 @@ class Runner:
                 pixels = torch.randint(256, shape, dtype=torch.uint8, device=self.plan.device)
                 found = Recorded(self._compute, buckets_up_to(self.plan.batch), pixels, record)
         except (RuntimeError, VedetteError) as error:  # RuntimeError: also a want of memory
-            cause = (
-                error.__context__ or error
-            )  # what stands in front is often "…due to a previous error"
+            # "…due to a previous error during capture" says nothing.
+            is_late = "previous error" in str(error) and error.__context__ is not None
+            cause = error.__context__ if is_late else error
             self.complaint = f"without CUDA graphs: {str(cause).partition(chr(10))[0]}"
             return self._compute
         finally:

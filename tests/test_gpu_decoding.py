@@ -134,40 +134,50 @@ def test_what_ffmpeg_decodes_on_the_cpu_after_all_is_told_by_its_decoder(clip: P
 
 
 class Failing:
-    """A decoder that FFmpeg has on a GPU: twelve pictures behind, and failing from `last` on."""
+    """A decoder that FFmpeg has on a GPU: twelve pictures behind, and failing from `last` on.
+
+    It takes packet `refused` for damaged.
+    """
 
     pix_fmt = "cuda"
     name = "h264"
 
-    def __init__(self, context: VideoCodecContext, last: int) -> None:
+    def __init__(self, context: VideoCodecContext, last: int, refused: int | None) -> None:
         self._context = context
-        self._left = last
+        self._last = last
+        self._refused = refused
+        self._number = -1
         self._held: list[VideoFrame] = []
 
     def decode(self, packet: Any) -> list[VideoFrame]:
-        self._left -= 1
-        if self._left < 0:
+        self._number += 1
+        if self._number >= self._last:
             raise av.error.ExternalError(0, "Generic error in an external library")
+        if self._number == self._refused:
+            raise av.error.InvalidDataError(0, "Invalid data found when processing input")
         self._held += self._context.decode(packet)
         count = len(self._held) if packet is None else max(0, len(self._held) - 12)
         ready, self._held = self._held[:count], self._held[count:]
         return ready
 
 
-def decoded(path: Path, fails_at: int | None) -> tuple[list[tuple[object, bytes]], str | None]:
+def decoded(
+    path: Path, fails_at: int | None, refused: int | None = None
+) -> tuple[list[tuple[object, bytes]], str | None]:
     """Of each picture what names it, and its pixels; and the excuse."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.codec_context.copy_opaque = True
         context: Any = stream.codec_context
         if fails_at is not None:
-            context = Failing(context, fails_at)
+            context = Failing(context, fails_at, refused)
         decoder = Decoder(context, partial(another, stream), on_gpu=fails_at is not None)
         found = []
         for number, packet in enumerate(container.demux(stream)):
             if packet.size:
                 packet.opaque = number
-            found += decoder.decode(packet if packet.size else None)
+            with suppress(av.error.InvalidDataError):
+                found += decoder.decode(packet if packet.size else None)
     return [(frame.opaque, frame.to_ndarray().tobytes()) for frame in found], decoder.excuse
 
 
@@ -192,4 +202,29 @@ def test_a_gpu_that_fails_in_mid_stream_costs_no_picture(
     for last in (*range(0, 70, 3), 70):
         found, excuse = decoded(path, last)
         assert found == wanted, last
-        assert excuse == ("NVDEC cannot be had: it failed: Generic error in an external library")
+        assert excuse == "NVDEC failed: Generic error in an external library"
+
+
+def test_what_a_failing_gpu_took_for_damaged_is_decoded_again_with_the_rest(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "clip.mp4"
+    options = {"bf": "0", "sc_threshold": "0"}
+    media.encode(path, frames=40, size=(64, 48), rate=25, options=options, keyframes=8)
+    wanted, _ = decoded(path, None)
+
+    assert media.packets(path)[16][2]
+    assert decoded(path, 20, refused=16)[0] == wanted
+
+
+def test_with_keyframes_too_far_apart_to_keep_all_the_cpu_begins_at_the_next(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "clip.mp4"
+    options = {"bf": "0", "sc_threshold": "0"}
+    media.encode(path, frames=400, size=(64, 48), rate=25, options=options, keyframes=330)
+    wanted, _ = decoded(path, None)
+
+    assert decoded(path, 299)[0] == wanted
+    found, _ = decoded(path, 320)
+    assert found == wanted[: 320 - 12] + wanted[330:]

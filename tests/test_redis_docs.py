@@ -140,6 +140,11 @@ def test_the_users_of_consumers_may_read_and_not_publish(redis_server: RedisServ
                 pytest.raises(redis.exceptions.NoPermissionError),
             ):
                 plain.xadd(KEYS.detections, {"data": "forged"})
+            with (
+                redis.Redis.from_url(url_of(redis_server, name)) as plain,
+                pytest.raises(redis.exceptions.NoPermissionError),
+            ):
+                plain.xgroup_create("vedette:{yard}:owner", "in-the-way", mkstream=True)
 
 
 def certify(folder: Path) -> tuple[Path, Path]:

@@ -111,7 +111,7 @@ def test_a_config_is_enough_without_the_secrets_of_its_cameras(
     config = tmp_path / "site.yaml"
     config.write_text(
         "model: {weights: gone.safetensors, inputsize: 3}\n"
-        f"redis: {{url: '{redis_server.url}'}}\n"
+        f"redis: {{url: '{redis_server.url}', maxlen: many, spool: '${{env:NO_FOLDER}}'}}\n"
         "cameras: [{id: gate, url: 'rtsp://${env:NO_USER}:${env:NO_PASSWORD}@10.0.0.5/'}]\n"
     )
 
@@ -127,9 +127,10 @@ def test_a_config_is_enough_without_the_secrets_of_its_cameras(
         ("[1, 2]", "found a list of 2, must be a mapping of the keys"),
         ("redis: {url: embedded}", "cameras: is missing, must be a list of one or more cameras"),
         ("cameras: [3]", "cameras[0]: found 3, must be a mapping"),
+        ("cameras: []", "cameras: found a list of 0, must be a list of one or more cameras"),
+        ("cameras: {gate: {url: '${env:NO_SUCH}'}}", "cameras: found a mapping, must be a list"),
         ("cameras: [{url: a.mp4}]", "cameras[0].id: is missing"),
         ("cameras: [{id: a}]\nredis: {url: '${env:NO_SUCH}'}", "redis.url: the environment"),
-        ("cameras: [{id: a}]\nredis: {urls: x}", "redis.urls: "),
     ],
 )
 def test_what_is_wrong_with_what_is_read_is_told(text: str, said: str, tmp_path: Path) -> None:

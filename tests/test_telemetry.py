@@ -26,10 +26,10 @@ from pipeline.channel import Channel, pair
 from pipeline.errors import ConfigError
 from pipeline.messages import Frame, Stamps, Ticket
 from pipeline.sinks.window import Record
-from pipeline.slots import Geometry, Slots
+from pipeline.slots import REASONS, Geometry, Slots
 from pipeline.wire import traceparent
 from workers import control, telemetry
-from workers.figures import CameraFigures, Figures
+from workers.figures import STATES, CameraFigures, Figures
 from workers.journeys import Journeys
 from workers.meters import Meters
 from workers.totals import Look, Totals
@@ -348,6 +348,8 @@ def test_the_page_its_table_and_its_alerts_speak_of_the_same() -> None:
     described = {(name, frozenset(re.findall(r"\w+", labels))) for name, labels in names}
     alerts = set(re.findall(r"vedette_\w+", text.partition("## Alerts")[2]))
     assert described == exported
+    values = set(re.findall(r'(?:state|reason)=~?"([^"]+)"', text))
+    assert {one for value in values for one in value.split("|")} <= {*STATES, *REASONS}
     assert alerts <= {end for name, _ in names for end in (name, f"{name}_bucket")}
 
 

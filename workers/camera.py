@@ -81,9 +81,10 @@ class CameraRun:
     _stuck: tuple[int, int] = (-1, 0)  # a frame, and how often somebody died there
 
     @property
-    def is_refused(self) -> bool:
-        """Whether its camera does not let it in, and is seldom asked."""
-        return self.life is not None and self.life.state.name == life.REFUSED
+    def waits_refused(self) -> bool:
+        """Whether its camera does not let it in, and is not to be asked for a while."""
+        is_going = not (self.removed or self.opening or self.closing or self.finished)
+        return is_going and self.life is not None and self.life.state.name == life.REFUSED
 
     @property
     def is_going(self) -> bool:

@@ -119,7 +119,8 @@ def run(
 ) -> int:
     """Run the pipeline of a config file until its sources end, or SIGTERM.
 
-    SIGHUP has it read the file again: cameras that differ come, go or begin anew.
+    SIGHUP has it read the file again: cameras that differ come, go or begin anew, and those that
+    were refused are tried.
 
     Parameters
     ----------

@@ -56,7 +56,7 @@ class Coming:
         self._topology.plan = plan
         going = {*found.removed, *found.restarted}
         for camera in self._topology.cameras:
-            if asked and camera.is_refused and camera.config.id not in going:
+            if asked and camera.waits_refused and camera.config.id not in going:
                 self._say(f"{camera.config.id}: was refused, and is tried again")
                 going.add(camera.config.id)
         for camera in self._topology.cameras:

@@ -73,6 +73,7 @@ class Run:
         self._due: list[tuple[float, str, str]] = []  # when to start which role and name again
         self._turnstile = Turnstile()
         self._watchdog = Watchdog()
+        self._runs_on: str | None = None  # what infer has said last
         self._shot: Worker | None = None  # the last one that was killed because it hung
         self._seen_up: set[tuple[str, str]] = set()
         self._topology = Topology(
@@ -129,7 +130,8 @@ class Run:
             case Died():
                 self._mourn(event)
             case Signalled(name="SIGHUP") if self._options.file and not terminal_is_gone():
-                self._coming.reload(self._options.file, asked=True)
+                if not self._stopping:
+                    self._coming.reload(self._options.file, asked=True)
             case Signalled():
                 self._stop(event.name)
 
@@ -222,10 +224,10 @@ class Run:
             self._topology.publish_up = True
         if worker is not self._topology.infer:
             return
-        first, variant = self._topology.network, self._topology.plan.weights.variant
-        if first is None or first.detail != message.detail:  # a GPU may be gone when it comes back
-            self._out.say(f"network: {variant} on {message.detail}")
-        self._topology.network = first or message
+        if message.detail != self._runs_on:  # a GPU may be gone, or there again
+            self._runs_on = message.detail
+            self._out.say(f"network: {self._topology.plan.weights.variant} on {message.detail}")
+        self._topology.network = self._topology.network or message
         self._topology.infer_up = True
         self._topology.quarantine.go_on(time.monotonic())
 

@@ -27,7 +27,7 @@ class Link:
         self.camera: control.IngestCamera  # with the first one
         self.slots: Slots
         self.ended: Ended | None = None  # the last word of a live camera
-        self._excuse: str | None = None  # what was said of the decoder
+        self._excuses: set[str] = set()  # what was said of the decoder
         self._out: Channel | None = None
         self._channel = channel
 
@@ -88,9 +88,9 @@ class Link:
 
     def excuse(self, text: str | None) -> None:
         """Says once why pictures are not decoded where they were to be."""
-        if text is not None and text != self._excuse:
+        if text is not None and text not in self._excuses:
             self.tell(control.Decodes(text))
-        self._excuse = text
+            self._excuses.add(text)
 
     def wake(self, number: int) -> None:
         """Tells infer of a frame; of a live camera's only if it has heard of the last one."""

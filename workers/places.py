@@ -95,7 +95,7 @@ def _of_file(file: Path) -> Place:
         return Place(url, config.redis.prefix, cameras, writer=read_address(config.name))
     run = read_address(config.name)
     if run is None:
-        raise VedetteError(f"no run of {file} is going on, and its Redis ends with it; {_START}")
+        raise VedetteError(f"no run of {file} is going on in {rundir.where()}; {_START}")
     return Place(run.redis, run.prefix, run.cameras, run, run)
 
 

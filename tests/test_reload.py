@@ -256,6 +256,7 @@ def test_another_secret_is_tried_at_once(
     assert "other" not in run.said.replace("another", "")
 
 
+@pytest.mark.slow
 def test_a_camera_that_refused_is_tried_again_when_somebody_asks(
     tmp_path: Path, clip: Path, ours: Path, redis_server: RedisServer
 ) -> None:

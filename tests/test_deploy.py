@@ -131,6 +131,7 @@ def test_the_pipeline_of_compose_is_a_config_that_loads() -> None:
         assert camera.file.stem in services["clips"]["command"]
 
 
+@pytest.mark.slow
 def test_the_clip_of_the_demo_has_all_of_its_pictures(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, DEPLOY / "demo" / "clips.py", tmp_path, "gate"],

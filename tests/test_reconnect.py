@@ -111,7 +111,8 @@ def test_every_session_ends_once_whoever_dies_meanwhile(
     assert last.published + sum(last.dropped.values()) == sum(end["frames"] for end in ends)
 
 
-@pytest.mark.parametrize("role", first_now(["infer:infer", "publish:publish"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("role", ["infer:infer", "publish:publish"])
 def test_a_stop_between_two_sessions_says_no_end_twice(
     tmp_path: Path, lite_s: Path, redis_server: RedisServer, role: str
 ) -> None:

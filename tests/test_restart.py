@@ -58,6 +58,7 @@ def test_a_file_is_published_once_and_in_order_whoever_dies(
     assert last.dropped == {"max_fps": 377 - len(published)}
 
 
+@pytest.mark.slow
 def test_a_loop_goes_on_in_the_lap_where_it_was(
     tmp_path: Path, lite_s: Path, redis_server: RedisServer
 ) -> None:
@@ -152,7 +153,8 @@ def test_a_worker_that_dies_around_a_signal_costs_no_camera_its_end(
         assert "was killed by SIGKILL" in run.said.splitlines()[-1]
 
 
-@pytest.mark.parametrize("role", first_now(ROLES))
+@pytest.mark.slow
+@pytest.mark.parametrize("role", ROLES)
 def test_a_worker_that_dies_while_the_end_waits_for_redis_makes_no_second_end(
     tmp_path: Path, lite_s: Path, redis_server: RedisServer, role: str
 ) -> None:

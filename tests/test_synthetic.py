@@ -122,6 +122,7 @@ def test_a_job_of_a_scene_is_known_by_its_url() -> None:
     assert identify(URL) != identify(URL.replace("seed=3", "seed=4"))
 
 
+@pytest.mark.slow
 def test_a_run_publishes_a_scene_once(
     tmp_path: Path, lite_s: Path, redis_server: RedisServer
 ) -> None:

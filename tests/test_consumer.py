@@ -528,6 +528,11 @@ def test_what_a_consumer_still_holds_is_not_delivered_to_it_again(
         assert pending(client) == 3
 
 
+def test_gaps_and_losses_are_matched_by_keyword_alone() -> None:
+    """`case Gap("trimmed")` would compare the key, and never match."""
+    assert (Gap.__match_args__, Lost.__match_args__) == ((), ())
+
+
 def test_a_consumer_needs_few_rights() -> None:
     rights = re.search(r"^ACL SETUSER reader .*", USERS.read_text(), re.MULTILINE)
     assert rights is not None

@@ -369,7 +369,7 @@ def test_a_wrong_call_is_one_sentence_and_exit_code_2(
         (["detect", "a.png"], "--weights requires"),
         (["dtect", "a.png"], 'Unknown command "dtect"'),
         (["--frobnicate"], "--frobnicate"),
-        (["run"], "requires an argument"),
+        (["run"], "requires an argument. See `vedette run --help`."),
     ],
 )
 def test_a_call_that_lacks_something_says_what(

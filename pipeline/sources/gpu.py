@@ -36,7 +36,8 @@ class Nvdec:
             ctypes.CDLL(_LIBRARY)
             self._context = self.accelerator.create(av.Codec(_PROBED))
         except (OSError, av.error.FFmpegError, NotImplementedError) as error:
-            return excuse(getattr(error, "strerror", None) or str(error))
+            reason = getattr(error, "strerror", None) or str(error)
+            return f"NVDEC cannot be had: {reason[:1].lower()}{reason[1:]}"
         return None
 
 
@@ -44,11 +45,6 @@ class Nvdec:
 def nvdec() -> Nvdec:
     """This process' own."""
     return Nvdec()
-
-
-def excuse(reason: str) -> str:
-    """Why NVDEC is not what decodes, in a sentence."""
-    return f"NVDEC cannot be had: {reason[:1].lower()}{reason[1:]}"
 
 
 def is_nvdec(context: VideoCodecContext) -> bool:

@@ -4,6 +4,7 @@ oneDNN computes with kernels in an order of its own and brings them into it at e
 that is done beforehand. And an activation becomes part of its convolution, which applies it to
 what is in the registers, instead of a second way through memory. Both are what TorchInductor does
 to a frozen graph, with the same operators, without a compiler (torch/_inductor/mkldnn_ir.py).
+In float32 most of the 3x3 convolutions are computed otherwise instead (`winograd.py`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from pipeline.yolov6.network import YOLOv6
+from pipeline.yolov6.winograd import Winograd, suits
 
 _FUSED: dict[Callable[..., Tensor], str] = {
     F.relu: "relu",
@@ -66,7 +68,7 @@ def _convolution(x: Tensor, *rest: Any) -> Tensor:
 
 @torch.no_grad()
 def prepack(network: YOLOv6, image: Tensor, batch: int) -> bool:
-    """Packs all convolutions of `network` in place, for batches of about `batch` pictures.
+    """Replaces all convolutions of `network`, in place, for batches of about `batch` pictures.
 
     `image` [1, 3, H, W] is one, as the network will get them. Whether it could be done: where this
     torch or this processor cannot, or comes to other results, the network is as it was. Some of
@@ -83,7 +85,8 @@ def prepack(network: YOLOv6, image: Tensor, batch: int) -> bool:
     shapes, wanted = shapes_of(network, image), network(image)
     try:
         for parent, name, conv in before:
-            setattr(parent, name, Packed(conv, (batch, *shapes[conv][1:])))
+            shape = batch, *shapes[conv][1:]
+            setattr(parent, name, Winograd(conv) if suits(conv, shape) else Packed(conv, shape))
         if _are_alike(network(image), wanted, longest=max(image.shape[2:])):
             return True
     except (AttributeError, RuntimeError):

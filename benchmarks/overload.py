@@ -60,6 +60,7 @@ class Measured:
     """One run. Times in milliseconds."""
 
     offered: float  # frames/s
+    resized: float | None  # frames/s; None: nothing is
     inferred: float  # frames/s
     age: float  # median
     age95: float
@@ -85,8 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rate = _rate(runner, min(10.0, options.seconds / 3))
     print(
         f"{runner.plan}, input {size[0]}x{size[1]}, the network alone: {rate:.1f} frames/s\n\n"
-        "| cameras | way | offered | inferred | age, median | age, p95 | bound | worst share |\n"
-        "|---|---|---|---|---|---|---|---|",
+        "| cameras | way | offered | resized | inferred | age, median | age, p95 | bound"
+        " | worst share |\n|---|---|---|---|---|---|---|---|---|",
         flush=True,
     )
     is_well = True
@@ -144,7 +145,9 @@ class _Watch:
     frames: list[Stamps] = field(default_factory=list)
     began: float | None = None  # monotonic seconds
     ended: float | None = None
-    arrived: list[int] = field(default_factory=list)  # at the beginning, and at the end
+    # At the beginning, and at the end; frames.
+    arrived: list[int] = field(default_factory=list)
+    resized: list[int] = field(default_factory=list)
     gives_up_at: float = field(default_factory=lambda: time.monotonic() + _GIVE_UP)
 
     def say(self, text: str) -> None:
@@ -156,12 +159,16 @@ class _Watch:
         if self.began is None and all(camera.totals.published for camera in cameras):
             self.began = now + _WARM
         if self.began is not None and now >= self.began and not self.arrived:
-            self.arrived.append(sum(camera.totals.known for camera in cameras))
+            self._count(cameras)
         is_enough = self.began is not None and now >= self.began + self.seconds
         if self.ended is None and (is_enough or now > self.gives_up_at):
             self.ended = now
-            self.arrived.append(sum(camera.totals.known for camera in cameras))
+            self._count(cameras)
             signal.raise_signal(signal.SIGTERM)
+
+    def _count(self, cameras: list[CameraRun]) -> None:
+        self.arrived.append(sum(camera.totals.known for camera in cameras))
+        self.resized.append(sum(camera.totals.steps.sent for camera in cameras))
 
     def show(self, figures: Figures) -> None:
         """As `update`."""
@@ -182,6 +189,7 @@ class _Watch:
         seconds = self.ended - self.began
         return Measured(
             offered=(self.arrived[1] - self.arrived[0]) / seconds,
+            resized=(self.resized[1] - self.resized[0]) / seconds,
             inferred=len(inside) / seconds,
             age=median(ages),
             age95=float(np.percentile(ages, 95)),
@@ -214,6 +222,7 @@ def fifo(runner: Runner, cameras: int, pace: float, seconds: float) -> Measured:
     batch = median(batches)
     return Measured(
         offered=offered / seconds,
+        resized=None,
         inferred=len(ages) / seconds,
         age=median(ages),
         age95=float(np.percentile(ages, 95)),
@@ -274,9 +283,11 @@ def _rate(runner: Runner, seconds: float) -> float:
 
 def _row(cameras: int, way: str, found: Measured) -> str:
     share = "" if found.share is None else f"{found.share:.3f}"
+    resized = "" if found.resized is None else f"{found.resized:.0f}/s"
     return (
-        f"| {cameras} | {way} | {found.offered:.0f}/s | {found.inferred:.1f}/s | {found.age:.0f} ms"
-        f" | {found.age95:.0f} ms | {found.bound:.0f} ms | {share} |"
+        f"| {cameras} | {way} | {found.offered:.0f}/s | {resized}"
+        f" | {found.inferred:.1f}/s | {found.age:.0f} ms | {found.age95:.0f} ms"
+        f" | {found.bound:.0f} ms | {share} |"
     )
 
 

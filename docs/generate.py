@@ -39,7 +39,7 @@ Frames are `dropped` for these reasons, counted in the next message of the sessi
 
 | reason | why |
 |---|---|
-| `superseded` | live: a newer frame was there before the device had time |
+| `superseded` | live: a newer frame was there, or about to be, before the device had time |
 | `max_fps` | the config asks for fewer |
 | `undecodable` | the picture could not be converted |
 | `window` | Redis was away for too long: the oldest were given up |

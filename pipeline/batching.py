@@ -66,6 +66,10 @@ class Batcher:
         oldest_ns = min(line.since_ns[0] for line in self._offering.values())
         return max(0, oldest_ns + self._max_wait_ns - now_ns)
 
+    def queue(self) -> list[str]:
+        """The cameras that offer frames, about in the order in which they will go."""
+        return sorted(self._offering, key=lambda name: self._offering[name].tag)
+
     def take(self) -> list[str]:
         """The cameras of the next batch, one entry a frame, each camera's oldest first.
 

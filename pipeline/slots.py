@@ -3,7 +3,8 @@
     offset   what                                        written by
     512      arrived, sent, session's frames, in hand,   ingest
              passed by, read out, dropped[reason]
-    1024     taken, read, inferred, dropped[reason]      infer
+    1024     taken, read, inferred, turn,                infer
+             dropped[reason]
     1536     received, published, last id confirmed,     publish
              dropped[reason]
     4096     a record of 1 kB per slot:                  ingest
@@ -39,12 +40,12 @@ import fcntl
 import math
 import mmap
 import os
-import threading
 from dataclasses import dataclass
 
 import msgspec
 import numpy as np
 
+from pipeline.barrier import barrier
 from pipeline.errors import ChannelClosed, VedetteError
 from pipeline.memory import available_megabytes
 from pipeline.messages import Counts, Ticket, decoder, encode
@@ -61,7 +62,6 @@ _PAGE = 4096
 _ROOMY = 4  # frames that are worth waking a process for
 
 _tickets = decoder(Ticket)
-_lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ class Slots:
         """The pixels of the next frame's slot, uint8 [height, width, 3], from now on not whole."""
         number = self.sent + 1
         self._words[self._record(number)] = number
-        _fence()
+        barrier()
         pixels: np.ndarray = self.pixels[number % self.geometry.slots]
         return pixels
 
@@ -186,9 +186,9 @@ class Slots:
         number = self.sent + 1
         at = self._record(number)
         self._store(at, ticket)
-        _fence()
+        barrier()
         self._words[at + 1] = number
-        _fence()
+        barrier()
         self._words[_INGEST + 1] = number
         self.let_go()
         return number
@@ -244,10 +244,10 @@ class Slots:
         at = self._record(number)
         if self._words[at + 1] != number:
             return None
-        _fence()
+        barrier()
         np.copyto(out, self.pixels[number % self.geometry.slots])
         ticket = self._load(at)
-        _fence()
+        barrier()
         if self._words[at] != number:
             return None
         try:
@@ -272,6 +272,10 @@ class Slots:
 
     def count_inferred(self) -> None:
         self._words[_INFER + 2] += 1
+
+    def expect_turn(self, at_ns: int) -> None:
+        """About when this live camera's newest frame is taken: monotonic, 0 if unknown."""
+        self._words[_INFER + 3] = at_ns
 
     # ── publish ───────────────────────────────────────────────────────────────────────────────
 
@@ -324,6 +328,10 @@ class Slots:
     @property
     def inferred(self) -> int:
         return self._words[_INFER + 2]
+
+    @property
+    def turn_ns(self) -> int:
+        return self._words[_INFER + 3]
 
     @property
     def received(self) -> int:
@@ -379,22 +387,10 @@ class Slots:
         Infer and publish may be here at once: behind the fence one sees what both have counted.
         """
         if not self.geometry.live:
-            _fence()
+            barrier()
             if self.is_roomy:
                 os.eventfd_write(self.bell, 1)
 
 
 def _whole_pages(size: int) -> int:
     return -(-size // _PAGE) * _PAGE
-
-
-def _fence() -> None:
-    """Orders the stores and loads before it against those behind it, also on arm64.
-
-    Python has no fence, but a lock's acquire and release are one-way barriers; two pairs in a row
-    let nothing through either way. 80 ns here.
-    """
-    with _lock:
-        pass
-    with _lock:
-        pass

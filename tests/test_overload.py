@@ -37,7 +37,7 @@ def test_frames_that_are_too_old_are_dropped_and_counted(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cameras", [4, 16])
+@pytest.mark.parametrize("cameras", [4, 48])
 def test_overload_makes_frames_neither_old_nor_unfair(cameras: int) -> None:
     """Not so long as `python -m benchmarks.overload`, and with wider bounds."""
     found = measure(cameras, pace=400 / cameras, seconds=20, size=(384, 640))
@@ -45,3 +45,6 @@ def test_overload_makes_frames_neither_old_nor_unfair(cameras: int) -> None:
     assert found.offered > 2 * found.inferred
     assert found.age95 <= 1.5 * found.bound
     assert found.share == pytest.approx(1, abs=0.15)
+    if cameras == 48:  # a turn is many pictures away
+        assert found.resized is not None
+        assert found.resized < 0.8 * found.offered

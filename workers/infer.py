@@ -21,6 +21,7 @@ from pipeline.letterbox import Letterbox
 from pipeline.messages import Counts, Ended, Ready, Result, Ticket, decoder
 from pipeline.runner import Found, Runner, Thresholds, open_runner
 from pipeline.slots import Slots
+from pipeline.turns import Pace
 from pipeline.yolov6 import load
 from workers import control
 from workers.waiting import receive
@@ -142,6 +143,7 @@ class Inference:
         self._batcher = Batcher(
             max_batch=runner.plan.batch, max_wait_ns=int(settings.max_wait_ms * 1e6)
         )
+        self._pace = Pace()
         self._cameras: dict[str, Camera] = {}  # that have not ended
         self._served: dict[str, Camera] = {}  # the last generation of each
         self._in_flight: deque[Batch | Departure] = deque()
@@ -185,9 +187,16 @@ class Inference:
                 batched_ns = time.monotonic_ns()  # behind all reading: a frame may be that new
                 found = self._runner.submit(staging, thresholds)
                 self._in_flight.append(Batch(rows, batched_ns, found))
+                self._say_turns(batched_ns, len(rows))
             else:
                 self._runner.give_back(staging)
         self._let_ended_go()
+
+    def _say_turns(self, now_ns: int, taken: int) -> None:
+        """To all who wait, so that their ingest need not convert what nobody will see."""
+        self._pace.take(now_ns, taken)
+        for before, name in enumerate(self._batcher.queue()):
+            self._cameras[name].slots.expect_turn(self._pace.turn_ns(before))
 
     def _drops_before(self, camera: Camera, ticket: Ticket) -> Counts:
         frame = ticket.frame

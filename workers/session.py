@@ -19,6 +19,7 @@ from pipeline.sight import Sight
 from pipeline.sources import Picture
 from pipeline.sparing import Sparing
 from pipeline.thinning import Rate, StreamClock
+from pipeline.turns import Gaps
 from workers import control
 from workers.link import Link
 
@@ -53,6 +54,7 @@ class Session:
         self._lap: Lap | None = None  # the last one that was passed by
         self._sight = Sight()
         self._sparing = Sparing(camera.max_fps)
+        self._gaps = Gaps()
         self.keys_only = False  # they are all that is wanted of a camera on the network
         self._segments = 0  # of the laps that were left out
 
@@ -79,8 +81,16 @@ class Session:
             self._drop("max_fps")
         elif not self._link.is_joined:
             self._drop("crash")  # infer is gone; a live camera's pictures have nowhere to go
+        elif self._link.camera.live and not self._is_wanted():
+            self._drop("superseded")
         else:
             self._send(picture, seq, captured_at)
+
+    def _is_wanted(self) -> bool:
+        """Whether nothing else of a live camera lies there for infer, or this may be the last."""
+        slots = self._link.slots
+        may_be_last = self._gaps.is_last_before(slots.turn_ns, time.monotonic_ns())
+        return may_be_last or slots.sent == slots.taken
 
     def end(
         self, reason: str, *, complete: bool, fault: str | None, goes_on: bool = False

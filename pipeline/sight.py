@@ -13,7 +13,8 @@ LIVE, FROZEN, DARK = "live", "frozen", "dark"
 SECONDS = 6.0  # so that it is known within ten, also where two pictures are three apart
 _STEP = 8  # pixels, both ways
 _BLACK = 24  # brightness that no pixel is above: limited range's black, and noise
-_EVERY = 0.5  # seconds between two looks
+_EVERY = 0.5  # seconds between two looks, at least
+_DUE = 3.0  # and at most, where there are pictures to look at
 
 
 class Sight:
@@ -24,6 +25,10 @@ class Sight:
         self._before: NDArray[np.uint8] | None = None
         self._looked_at = float("-inf")
         self._changed_at = self._bright_at = 0.0
+
+    def is_due(self, at: float) -> bool:
+        """Whether the next picture should be shown to it, though nobody else wants it."""
+        return at - self._looked_at >= _DUE
 
     def see(self, pixels: NDArray[np.uint8], at: float) -> bool:
         """uint8 [height, width, 3] without a border, monotonic seconds; whether `state` changed.

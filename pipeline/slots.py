@@ -50,7 +50,10 @@ from pipeline.errors import ChannelClosed, VedetteError
 from pipeline.memory import available_megabytes
 from pipeline.messages import Counts, Ticket, decoder, encode
 
-REASONS = ("superseded", "too_old", "max_fps", "skipped", "undecodable", "crash", "window")
+REASONS = (
+    *("superseded", "too_old", "max_fps", "skipped", "undecodable", "crash", "window"),
+    "surplus",
+)
 
 EntryId = tuple[int, int]  # of Redis: milliseconds and a count
 
@@ -331,6 +334,7 @@ class Slots:
 
     @property
     def turn_ns(self) -> int:
+        """As `expect_turn` was told."""
         return self._words[_INFER + 3]
 
     @property

@@ -2,38 +2,58 @@
 
 Where the device has no time for all of them, most pictures of a camera would be resized into its
 slots only to be overwritten, and that takes from the network what time there is. Infer says at
-every batch when each camera's turn is about to be, so that a wrong guess is mended before it does
-harm; ingest then knows which picture may be the last before it.
+every batch when each camera's turn is about to be, and so a wrong guess is soon mended; ingest then
+knows which picture may be the last before it.
 """
 
 from __future__ import annotations
 
 from collections import deque
 
-_BATCHES = 8  # from which a rate is told
+_BATCHES = 8  # at least, from which a pace is told
 _GAPS = 8  # between pictures; the longest of them counts
+_BEFORE = 2  # gaps: one, and as much for a picture that is late, and for resizing it
 
 
 class Pace:
-    """How fast infer takes frames, from when it did. Times in nanoseconds, monotonic."""
+    """How fast infer takes frames, from when it did. Times in nanoseconds, monotonic.
 
-    def __init__(self) -> None:
-        self._taken: deque[tuple[int, int]] = deque(maxlen=_BATCHES)  # when, and how many frames
+    `side_by_side`: how many batches go at once, perhaps all in one moment.
+    """
 
-    def take(self, now_ns: int, frames: int) -> None:
-        """A batch of so many has gone."""
-        self._taken.append((now_ns, frames))
+    def __init__(self, side_by_side: int) -> None:
+        self._window = max(_BATCHES, 2 * side_by_side)
+        self._batches: deque[tuple[int, int]] = deque(maxlen=self._window)  # when, how many frames
+
+    def take(self, now_ns: int, frames: int, *, waiting: int) -> None:
+        """A batch of so many has gone, and so many more are waiting.
+
+        Where nobody waits, it is the cameras that set the pace; and a pause longer than all batches
+        before it, a stopped process say, is not how long a batch takes.
+        """
+        if self._is_known and now_ns - self._batches[-1][0] > self._span_ns:
+            self._batches.clear()
+        self._batches.append((now_ns, frames))
+        if not waiting:
+            self._batches.clear()
 
     def turn_ns(self, before: int) -> int:
         """When about, rather a batch too early, the camera goes that has so many frames before it.
 
         0: nobody knows.
         """
-        if len(self._taken) < _BATCHES:
+        if not self._is_known:
             return 0
-        (first_ns, _), (last_ns, _) = self._taken[0], self._taken[-1]
-        frames = sum(frames for _, frames in self._taken) - self._taken[0][1]
-        return last_ns + before * (last_ns - first_ns) // frames
+        frames = sum(frames for _, frames in self._batches) - self._batches[0][1]
+        return self._batches[-1][0] + before * self._span_ns // max(1, frames)
+
+    @property
+    def _is_known(self) -> bool:
+        return len(self._batches) == self._window
+
+    @property
+    def _span_ns(self) -> int:
+        return self._batches[-1][0] - self._batches[0][0]
 
 
 class Gaps:
@@ -43,9 +63,14 @@ class Gaps:
         self._gaps: deque[int] = deque(maxlen=_GAPS)
         self._last_ns: int | None = None
 
-    def is_last_before(self, turn_ns: int, now_ns: int) -> bool:
-        """Whether the picture of now may be the last one before a turn; asked at every picture."""
+    def see(self, now_ns: int) -> None:
+        """A picture has come."""
         if self._last_ns is not None:
             self._gaps.append(now_ns - self._last_ns)
         self._last_ns = now_ns
-        return len(self._gaps) < _GAPS or now_ns + max(self._gaps) >= turn_ns
+
+    def is_last_before(self, turn_ns: int) -> bool:
+        """Whether the picture that was seen last may be the last one before a turn."""
+        if self._last_ns is None or len(self._gaps) < _GAPS:
+            return True
+        return self._last_ns + _BEFORE * max(self._gaps) >= turn_ns

@@ -59,3 +59,13 @@ def test_where_it_is_not_known_what_was_told_all_is_told_as_a_crash() -> None:
     account = Account("s", 10, {})
 
     assert account.settle("s", 12, {"max_fps": 9}, {"superseded": 1}) == {"crash": 2}
+
+
+def test_what_ingest_and_infer_leave_out_is_told_apart_after_a_crash() -> None:
+    """Publish has counted both together; ingest says its own again, from the beginning."""
+    account = Account("s", 1_000, {"surplus": 600, "superseded": 300})
+
+    assert account.settle("s", 1_045, {"surplus": 640}, {"superseded": 5}) == {
+        "surplus": 40,
+        "superseded": 5,
+    }

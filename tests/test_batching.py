@@ -104,6 +104,19 @@ def test_of_equal_weight_nobody_sits_out() -> None:
     assert shares(batcher(16), "abcd", 50) == dict.fromkeys("abcd", 50)
 
 
+def test_the_queue_is_the_order_in_which_they_go() -> None:
+    batches = batcher(max_batch=1, a=2.0, b=1.0, c=0.5, d=1.0)
+    for _ in range(40):
+        for camera in "abcd":
+            if camera not in batches.queue():
+                batches.offer(camera, 0)
+        first = batches.queue()[0]
+
+        assert len(batches.queue()) == 4
+        assert batches.take() == [first]
+    assert batcher().queue() == []
+
+
 def test_who_sits_out_is_next_where_the_device_has_time() -> None:
     batches = batcher(16, a=0.25, b=1)
     taken = []

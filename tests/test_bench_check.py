@@ -54,7 +54,7 @@ def test_the_committed_ratios_are_of_what_is_measured() -> None:
     for variant, precision in check.SUBJECTS:
         measured = found(44.0, precision="bf16" if precision == "auto" else precision)
         subject = msgspec.structs.replace(measured.subject, variant=variant)
-        names |= set(check.ratios(msgspec.structs.replace(measured, subject=subject)))
+        names |= set(check.ratios(msgspec.structs.replace(measured, subject=subject), precision))
 
     assert {name.replace("with 1 files", "with 8 files") for name in names} == set(committed)
     assert check.compare(committed, committed)[1]

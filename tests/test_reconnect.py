@@ -53,7 +53,7 @@ def test_each_connection_of_a_camera_is_a_session_of_its_own(
     ends, reasons = accounted_sessions(redis_server.url)
     for end in ends:
         assert (end["frames"], end["fault"], end["complete"]) == (FRAMES, "network", False)
-    assert reasons <= {"superseded"}
+    assert reasons <= {"superseded", "surplus"}
     last = runs.LastLine.of(run.said)
     assert last.published + sum(last.dropped.values()) == 3 * FRAMES
     assert "hunter2" not in run.said
@@ -106,7 +106,7 @@ def test_every_session_ends_once_whoever_dies_meanwhile(
             assert run.process.wait(25) == 0, run.said
 
     ends, reasons = accounted_sessions(redis_server.url)
-    assert reasons <= {"superseded", "crash"}
+    assert reasons <= {"superseded", "surplus", "crash"}
     last = runs.LastLine.of(run.said)
     assert last.published + sum(last.dropped.values()) == sum(end["frames"] for end in ends)
 
@@ -132,7 +132,7 @@ def test_a_stop_between_two_sessions_says_no_end_twice(
 
     ends, reasons = accounted_sessions(redis_server.url)
     assert (len(ends), ends[0]["frames"]) == (1, FRAMES)
-    assert reasons <= {"superseded"}
+    assert reasons <= {"superseded", "surplus"}
     assert states_of(redis_server.url, "gate")[-1] == "backoff"
 
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from pipeline.yolov6 import load
+from pipeline.yolov6 import load, winograd
 from pipeline.yolov6.blocks import ACTIVATIONS, Conv
 from pipeline.yolov6.network import YOLOv6
 from pipeline.yolov6.prepack import Packed, prepack
@@ -65,15 +66,15 @@ def test_it_takes_any_layout_and_leaves_its_input_alone() -> None:
 
 
 def test_what_it_gave_stays_when_it_is_called_again() -> None:
-    winograd = Winograd(convolution(64, 64))
+    made = Winograd(convolution(64, 64))
     first, second = (pictures(1, 64, 24, 40, seed) for seed in (1, 2))
-    found = winograd(first)
+    found = made(first)
     kept = found.clone()
 
-    winograd(second)
+    made(second)
 
     assert torch.equal(found, kept)
-    assert torch.equal(winograd(first), kept)
+    assert torch.equal(made(first), kept)
 
 
 def test_a_convolution_need_not_have_a_bias() -> None:
@@ -82,27 +83,57 @@ def test_a_convolution_need_not_have_a_bias() -> None:
     assert_same(Winograd(conv)(x), conv(x))
 
 
+def test_an_activation_need_not_work_in_place() -> None:
+    conv = Conv(64, 64, activation=F.silu).requires_grad_(False)
+    x = pictures(1, 64, 16, 20)
+    assert_same(Winograd(conv)(x), conv(x))
+
+
+def test_a_thread_has_one_memory_for_all_sizes_and_can_forget_it() -> None:
+    small, large = convolution(64, 64, "relu"), convolution(128, 96, "silu")
+    calls = [
+        (conv, pictures(n, conv.in_channels, 24, 40)) for conv in (small, large) for n in (1, 3)
+    ]
+    winograds = {conv: Winograd(conv) for conv in (small, large)}
+    for conv, x in (*calls, *reversed(calls)):
+        assert_same(winograds[conv](x), conv(x))
+
+    strips = [strip for one in winograd._mine.workspaces.values() for strip in one.strips]
+    memories = {strip.back[1].untyped_storage().data_ptr() for strip in strips}
+    winograd.forget()
+
+    assert len(memories) == 1 < len(strips)
+    assert not winograd._mine.workspaces
+    assert_same(winograds[small](calls[0][1]), small(calls[0][1]))
+
+
+def test_without_mkl_it_suits_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert suits(convolution(64, 64), (1, 64, 48, 80))
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)
+    assert not suits(convolution(64, 64), (1, 64, 48, 80))
+
+
 def test_it_works_in_either_mode_of_torch_after_the_other() -> None:
     conv = convolution(64, 64, "relu")
-    winograd, x = Winograd(conv), pictures(1, 64, 20, 28)
+    made, x = Winograd(conv), pictures(1, 64, 20, 28)
     with torch.inference_mode():
-        found = winograd(x)
+        found = made(x)
     with torch.no_grad():
-        assert_same(winograd(x), found)
+        assert_same(made(x), found)
     with torch.inference_mode():
-        assert_same(winograd(x), conv(x))
+        assert_same(made(x), conv(x))
 
 
 def test_threads_that_share_it_do_not_share_their_workspace() -> None:
     conv = convolution(64, 64, "relu")
-    winograd, start = Winograd(conv), threading.Barrier(2)
+    made, start = Winograd(conv), threading.Barrier(2)
 
     def work(seed: int) -> float:
         torch.set_num_threads(1)
         x = pictures(2, 64, 24, 40, seed)
         wanted = conv(x)
         start.wait()
-        return max(float((winograd(x) - wanted).abs().max()) for _ in range(50))
+        return max(float((made(x) - wanted).abs().max()) for _ in range(50))
 
     with ThreadPoolExecutor(2) as pool:
         assert max(pool.map(work, (1, 2))) < CLOSE

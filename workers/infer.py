@@ -143,7 +143,7 @@ class Inference:
         self._batcher = Batcher(
             max_batch=runner.plan.batch, max_wait_ns=int(settings.max_wait_ms * 1e6)
         )
-        self._pace = Pace()
+        self._pace = Pace(runner.plan.threads)
         self._cameras: dict[str, Camera] = {}  # that have not ended
         self._served: dict[str, Camera] = {}  # the last generation of each
         self._in_flight: deque[Batch | Departure] = deque()
@@ -177,7 +177,8 @@ class Inference:
             if staging is None:
                 break
             rows: list[Row] = []
-            for name in self._batcher.take():
+            taken = self._batcher.take()
+            for name in taken:
                 camera = self._cameras.get(name)
                 ticket = self._read(camera, staging.pixels[len(rows)]) if camera else None
                 if camera is not None and ticket is not None:
@@ -187,15 +188,16 @@ class Inference:
                 batched_ns = time.monotonic_ns()  # behind all reading: a frame may be that new
                 found = self._runner.submit(staging, thresholds)
                 self._in_flight.append(Batch(rows, batched_ns, found))
-                self._say_turns(batched_ns, len(rows))
             else:
                 self._runner.give_back(staging)
+            self._say_turns(len(taken))
         self._let_ended_go()
 
-    def _say_turns(self, now_ns: int, taken: int) -> None:
-        """To all who wait, so that their ingest need not convert what nobody will see."""
-        self._pace.take(now_ns, taken)
-        for before, name in enumerate(self._batcher.queue()):
+    def _say_turns(self, taken: int) -> None:
+        """To all who wait, so that their ingest need not resize what nobody will see."""
+        queue = self._batcher.queue()
+        self._pace.take(time.monotonic_ns(), taken, waiting=len(queue))
+        for before, name in enumerate(queue):
             self._cameras[name].slots.expect_turn(self._pace.turn_ns(before))
 
     def _drops_before(self, camera: Camera, ticket: Ticket) -> Counts:

@@ -48,6 +48,7 @@ def watch(
         return None, now or session
     ended = None
     if now is not None:
+        now.send_held()
         if not link.leave_nothing():
             return None, now  # the ordinary end waits for infer by itself
         ended = now.end(reason, complete=False, fault=fault, goes_on=True)

@@ -35,6 +35,16 @@ class Lap:
     counted: list[int]
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A live picture that is worth resizing only if it is the last one; it counts as in hand."""
+
+    picture: Picture
+    seq: int
+    captured_at: float
+    generation: int  # of the memory that it has arrived in
+
+
 class Session:
     """One connection of a live camera, or one reading of a file: its frames, numbered and sent.
 
@@ -55,6 +65,7 @@ class Session:
         self._sight = Sight()
         self._sparing = Sparing(camera.max_fps)
         self._gaps = Gaps()
+        self._held: Held | None = None
         self.keys_only = False  # they are all that is wanted of a camera on the network
         self._segments = 0  # of the laps that were left out
 
@@ -70,6 +81,8 @@ class Session:
             return
         if not self._wait_until(picture.due_ns) or not self._wait_for_credit():
             return
+        if self._take_held() is not None:
+            self._drop("surplus")
         seq, self.frames = self.frames, self.frames + 1
         self._link.slots.count_arrived(self.frames)
         captured_at = self._captured_at(picture)
@@ -82,20 +95,37 @@ class Session:
         elif not self._link.is_joined:
             self._drop("crash")  # infer is gone; a live camera's pictures have nowhere to go
         elif self._link.camera.live and not self._is_wanted():
-            self._drop("superseded")
+            self._held = Held(picture, seq, captured_at, self._link.camera.generation)
         else:
             self._send(picture, seq, captured_at)
 
     def _is_wanted(self) -> bool:
-        """Whether nothing else of a live camera lies there for infer, or this may be the last."""
-        slots = self._link.slots
-        may_be_last = self._gaps.is_last_before(slots.turn_ns, time.monotonic_ns())
-        return may_be_last or slots.sent == slots.taken
+        """Of a live camera: whether this picture may be one that infer takes, or is to be seen."""
+        slots, now_ns = self._link.slots, time.monotonic_ns()
+        self._gaps.see(now_ns)
+        if slots.sent == slots.taken or self._gaps.is_last_before(slots.turn_ns):
+            return True
+        return self._link.camera.comes_back and self._sight.is_due(now_ns / 1e9)
+
+    def _take_held(self) -> Held | None:
+        """The picture that was held back, unless it died with the memory that it is counted in."""
+        held, self._held = self._held, None
+        return held if held and held.generation == self._link.camera.generation else None
+
+    def send_held(self) -> None:
+        """Sends a picture that was held back: there is none behind it."""
+        if (held := self._take_held()) is None:
+            return
+        if self._link.is_joined:
+            self._send(held.picture, held.seq, held.captured_at)
+        else:
+            self._drop("crash")
 
     def end(
         self, reason: str, *, complete: bool, fault: str | None, goes_on: bool = False
     ) -> Ended:
         """The last message, behind the last frame; of the session alone if the camera goes on."""
+        self.send_held()
         link = self._link
         ended = Ended(
             camera=link.camera.camera,

@@ -24,7 +24,7 @@ from pipeline.messages import Stamps
 from pipeline.sinks.window import Keys
 from pipeline.wire import traceparent
 
-_HARMLESS = {"superseded", "max_fps"}  # reasons to drop that are as they should be
+_HARMLESS = {"superseded", "surplus", "max_fps"}  # reasons to drop that are as they should be
 
 Attributes = dict[str, AttributeValue]
 

@@ -18,16 +18,16 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from pipeline.yolov6.network import YOLOv6
-from pipeline.yolov6.winograd import Winograd, suits
+from pipeline.yolov6.winograd import Winograd, forget, suits
 
 _FUSED: dict[Callable[..., Tensor], str] = {
     F.relu: "relu",
     F.silu: "swish",
     F.hardswish: "hardswish",
 }
-# In bfloat16 a sum in another order is one of 256 steps off, and that of every layer.
-_CLOSE_BOX = 0.02  # of the longer side
-_CLOSE_LOGIT = 0.5
+# How far off boxes may be, in parts of the longer side, and logits: in bfloat16 a sum in another
+# order is one of 256 steps off, and that of every layer.
+_CLOSE = {torch.bfloat16: (0.02, 0.5), torch.float32: (0.001, 0.02)}
 
 _Answer = tuple[Tensor, Tensor]  # boxes, scores
 
@@ -82,26 +82,33 @@ def prepack(network: YOLOv6, image: Tensor, batch: int) -> bool:
     ]
     if not before:
         return False
-    shapes, wanted = shapes_of(network, image), network(image)
+    shapes = shapes_of(network, image)
+    images = torch.cat([image.roll(number, 3) for number in range(batch)])
+    images = images.contiguous(memory_format=torch.channels_last)
+    wanted = network(images)
     try:
         for parent, name, conv in before:
             shape = batch, *shapes[conv][1:]
             setattr(parent, name, Winograd(conv) if suits(conv, shape) else Packed(conv, shape))
-        if _are_alike(network(image), wanted, longest=max(image.shape[2:])):
+        if _are_alike(network(images), wanted, images):
             return True
     except (AttributeError, RuntimeError):
         pass
+    finally:
+        forget()  # other threads compute
     for parent, name, conv in before:
         setattr(parent, name, conv)
     return False
 
 
-def _are_alike(found: _Answer, wanted: _Answer, *, longest: int) -> bool:
+def _are_alike(found: _Answer, wanted: _Answer, images: Tensor) -> bool:
     boxes, scores = found
     wanted_boxes, wanted_scores = wanted
     logits, wanted_logits = (torch.logit(s.float(), eps=1e-6) for s in (scores, wanted_scores))
-    is_near = torch.allclose(boxes, wanted_boxes, rtol=_CLOSE_BOX, atol=_CLOSE_BOX * longest)
-    return is_near and torch.allclose(logits, wanted_logits, rtol=0, atol=_CLOSE_LOGIT)
+    box, logit = _CLOSE[images.dtype]
+    longest = max(images.shape[2:])
+    is_near = torch.allclose(boxes, wanted_boxes, rtol=box, atol=box * longest)
+    return is_near and torch.allclose(logits, wanted_logits, rtol=0, atol=logit)
 
 
 def shapes_of(network: YOLOv6, image: Tensor) -> dict[nn.Module, tuple[int, ...]]:

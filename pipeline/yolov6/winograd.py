@@ -25,10 +25,14 @@ from pipeline.yolov6.blocks import Activation
 _OUT, _IN = 4, 6  # side of a tile of outputs, and of the inputs that it comes from
 _OUTPUTS, _POINTS = _OUT * _OUT, _IN * _IN
 _STRIP = 60  # tiles at a time: a core's own cache holds what lies between two products
-_WORTH = 2.0  # times fewer multiplications: those here take half as long again, measured
+# Times fewer multiplications. Those here take half as long again (measured with AVX2 and AVX-512,
+# by MKL), and kernels of four times the size are to be worth it.
+_WORTH = 2.0
+
+_Matrix = list[list[float]]
 
 # Of the points 0, 1, -1, 2, -2 and infinity.
-_FORTH = [
+_FORTH: _Matrix = [
     [4, 0, -5, 0, 1, 0],
     [0, -4, -4, 1, 1, 0],
     [0, 4, -4, -1, 1, 0],
@@ -36,7 +40,7 @@ _FORTH = [
     [0, 2, -1, -2, 1, 0],
     [0, 4, 0, -5, 0, 1],
 ]
-_KERNEL = [
+_KERNEL: _Matrix = [
     [1 / 4, 0, 0],
     [-1 / 6, -1 / 6, -1 / 6],
     [-1 / 6, 1 / 6, -1 / 6],
@@ -44,7 +48,7 @@ _KERNEL = [
     [1 / 24, -1 / 12, 1 / 6],
     [0, 0, 1],
 ]
-_BACK = [
+_BACK: _Matrix = [
     [1, 1, 1, 1, 1, 0],
     [0, 1, -1, 2, -2, 0],
     [0, 1, 1, 4, 4, 0],
@@ -54,7 +58,12 @@ _EVERYWHERE = 1 * _IN + 1  # the point (1, 1): the way back adds it to each of t
 
 
 def suits(conv: nn.Conv2d, shape: tuple[int, ...]) -> bool:
-    """Whether `conv` is of this kind, and faster so for inputs of about `shape` [B, C, H, W]."""
+    """Whether `conv` is of this kind, and faster so for inputs of about `shape` [B, C, H, W].
+
+    Never without MKL, as on Arm: it was measured with no other library.
+    """
+    if not torch.backends.mkl.is_available():  # type: ignore[no-untyped-call]
+        return False
     place = conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups
     if place != ((3, 3), (1, 1), (1, 1), (1, 1), 1) or conv.weight.dtype != torch.float32:
         return False
@@ -73,13 +82,9 @@ class Winograd(nn.Module):
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
         self.activation: Activation | None = getattr(conv, "activation", None)
-        forth, kernel, back = (
-            torch.tensor(matrix, dtype=torch.float64) for matrix in (_FORTH, _KERNEL, _BACK)
-        )
-        self._forth, self._back = (torch.kron(matrix, matrix).float() for matrix in (forth, back))
-        weight = conv.weight.detach().double()
-        points = torch.einsum("ij,ocjk,lk->ilco", kernel, weight, kernel)
-        self._weight = points.flatten(0, 1).float().contiguous()  # [36, inputs, outputs]
+        self._forth, kernel, self._back = map(_squared, (_FORTH, _KERNEL, _BACK))
+        taps = conv.weight.detach().permute(2, 3, 1, 0).flatten(0, 1)  # [9, inputs, outputs]
+        self._weight = (kernel @ taps.flatten(1)).view(_POINTS, *taps.shape[1:])
         self._bias = None if conv.bias is None else conv.bias.detach()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -109,12 +114,23 @@ class Winograd(nn.Module):
             strip.everywhere.add_(self._bias)
         products, outputs = strip.back
         torch.mm(self._back, products, out=outputs)
-        if self.activation:
-            self.activation(outputs)
+        if self.activation and (found := self.activation(outputs)) is not outputs:
+            outputs.copy_(found)
+
+
+def _squared(matrix: _Matrix) -> Tensor:
+    """What does both ways of a tile at once: the Kronecker product with itself."""
+    one = torch.tensor(matrix, dtype=torch.float64)
+    return torch.kron(one, one).float()
 
 
 def _tiles(side: int) -> int:
     return -(-side // _OUT)
+
+
+def _rows(down: int, across: int) -> int:
+    """Of tiles, in a strip."""
+    return min(down, max(1, _STRIP // across))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,16 +152,15 @@ class _Strip:
 
 
 class _Workspace:
-    """Memory for frames of one size, so that it need not be asked for, and cleared, every time."""
+    """Views of memory for frames of one size; the memory between two products is the thread's."""
 
-    def __init__(self, frames: int, height: int, width: int, inputs: int, outputs: int) -> None:
+    def __init__(self, shape: tuple[int, ...], halves: Tensor) -> None:
+        frames, height, width, inputs, outputs = shape
         down, across = _tiles(height), _tiles(width)
-        rows = min(down, max(1, _STRIP // across))
-        most = frames * rows * across * max(inputs, outputs)
         padded = torch.zeros(frames, _OUT * down + 2, _OUT * across + 2, inputs)
-        halves = torch.empty(2, _POINTS * most)
         self.picture = padded[:, 1 : 1 + height, 1 : 1 + width]  # [F, H, W, inputs]
         tiles = padded.unfold(1, _IN, _OUT).unfold(2, _IN, _OUT).permute(4, 5, 0, 1, 2, 3)
+        rows = _rows(down, across)
         self.strips = [
             _strip(slice(first, min(first + rows, down)), tiles, halves, outputs)
             for first in range(0, down, rows)
@@ -177,13 +192,34 @@ def _part(memory: Tensor, *shape: int) -> Tensor:
     return memory[: math.prod(shape)].view(shape)
 
 
-_mine = threading.local()
+class _Thread(threading.local):
+    """What a thread keeps for as long as it lives: new memory would be cleared every time."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        self.halves = torch.empty(2, 0)
+        self.workspaces: dict[tuple[int, ...], _Workspace] = {}
+
+
+_mine = _Thread()
 
 
 def _workspace(*shape: int) -> _Workspace:
-    """This thread's, for as long as it lives."""
-    workspaces: dict[tuple[int, ...], _Workspace] = _mine.__dict__.setdefault("workspaces", {})
-    if shape not in workspaces:
+    """This thread's for `shape`: frames, height, width, inputs, outputs."""
+    if shape not in _mine.workspaces:
+        frames, height, width, *channels = shape
+        down, across = _tiles(height), _tiles(width)
+        size = _POINTS * frames * _rows(down, across) * across * max(channels)
         with torch.inference_mode(False):  # what is made in that mode can be changed only in it
-            workspaces[shape] = _Workspace(*shape)
-    return workspaces[shape]
+            if size > _mine.halves.shape[1]:
+                _mine.clear()
+                _mine.halves = torch.empty(2, size)
+            _mine.workspaces[shape] = _Workspace(shape, _mine.halves)
+    return _mine.workspaces[shape]
+
+
+def forget() -> None:
+    """Frees what this thread keeps."""
+    _mine.clear()

@@ -87,5 +87,5 @@ def test_a_publisher_that_is_killed_costs_a_file_nothing_and_live_frames_are_cou
         stage.end(run)
         found = stage.findings_of(GATE)
         stage.report(recovery, f"yard misses {stage.findings_of(YARD).missing}")
-        assert set(found.dropped) <= {"superseded", "too_old", "crash"}
+        assert set(found.dropped) <= {"superseded", "surplus", "too_old", "crash"}
         assert not stage.findings_of(YARD).dropped

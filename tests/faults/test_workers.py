@@ -52,7 +52,7 @@ def test_a_network_that_is_killed_in_mid_batch_costs_what_it_held(
     )
     assert unaccounted == 0
     assert max(held) <= BATCH + LIVE_SLOTS
-    assert set(found.dropped) <= {"crash", "superseded", "too_old"}
+    assert set(found.dropped) <= {"crash", "superseded", "surplus", "too_old"}
     assert not deed.findings({"yard": None}).dropped
 
 
@@ -155,7 +155,7 @@ def test_a_device_that_is_broken_for_this_process_gets_another(
     remark = "a stand-in raises it; said, with its text"
     found = deed.report("P05 sticky CUDA error", {"a": None, "b": None}, remark=remark)
     assert "CUDA error: device-side assert triggered; it is started again" in deed.said
-    assert set(found.dropped) <= {"crash", "superseded", "too_old"}
+    assert set(found.dropped) <= {"crash", "superseded", "surplus", "too_old"}
 
 
 @pytest.mark.slow

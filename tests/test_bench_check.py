@@ -7,7 +7,7 @@ import json
 import msgspec
 import pytest
 
-from benchmarks import check, scaling
+from benchmarks import check, scaling, winograd
 from benchmarks.peers import compare
 from tests.test_bench import found
 
@@ -67,3 +67,15 @@ def test_the_cost_of_a_camera_is_measured() -> None:
     assert measured.rate == pytest.approx(2, abs=0.6)
     assert measured.cpu["ingest"] > 0
     assert measured.memory_mb["ingest"] > 1
+
+
+def test_winograd_is_compared_with_direct_convolutions(capsys: pytest.CaptureFixture[str]) -> None:
+    """The one that is taken is the faster one where it is so by far."""
+    assert winograd.main(["--variants", "0.4.x-n", "--rounds", "1", "--seconds", "0.2"]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")]
+    assert rows[1][0] == "0.4.x-n"
+    taken = {(row[0], row[1]): row[2] for row in rows[3:]}
+    assert (taken["32", "96x160"], taken["128", "24x40"]) == ("no", "yes")
+    assert len(taken) == len(winograd.KINDS)

@@ -38,13 +38,13 @@ def rates(subject: Subject) -> dict[str, object]:
             ready = as_run(load(subject.weights), this, subject.input_size)
             if ready.plan.precision != precision:
                 raise VedetteError(f"{subject.weights}: {ready.complaint}")
-            rate = _rate(
+            frames = rate(
                 ready.network, this, subject, way["side_by_side"], recorded=way["recorded"]
             )
-            found.append({"precision": precision, **way, "rate": round(rate, 2)})
+            found.append({"precision": precision, **way, "rate": round(frames, 2)})
     plain = load(subject.weights).to(chosen.device, PRECISIONS[floats.precision])
     plain = plain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    unpacked = _rate(plain, replace(floats, batch=_UNPACKED), subject, chosen.threads)
+    unpacked = rate(plain, replace(floats, batch=_UNPACKED), subject, chosen.threads)
     return {"rates": found, "unpacked": round(unpacked, 2)}
 
 
@@ -75,10 +75,10 @@ def _ways(chosen: Plan) -> Iterator[dict[str, Any]]:
                 yield {"batch": batch, "side_by_side": side_by_side, "recorded": recorded}
 
 
-def _rate(
+def rate(
     network: Network, plan: Plan, subject: Subject, side_by_side: int, *, recorded: bool = False
 ) -> float:
-    """One batch at a time has all cores of a CPU, those side by side one each.
+    """Frames/s: one batch at a time has all cores of a CPU, those side by side one each.
 
     0 where the device cannot: it has not the memory, or records nothing.
     """

@@ -39,8 +39,8 @@ Frames are `dropped` for these reasons, counted in the next message of the sessi
 
 | reason | why |
 |---|---|
-| `superseded` | live: a newer frame was there before the device had time |
-| `surplus` | live: the device had no time for it, as a newer one would be there by then |
+| `superseded` | live: it was ready, but so was a newer frame when the camera's turn came |
+| `surplus` | live: not even resized, as a newer frame was to come before the turn, and came |
 | `max_fps` | the config asks for fewer |
 | `undecodable` | the picture could not be converted |
 | `window` | Redis was away for too long: the oldest were given up |

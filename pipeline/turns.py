@@ -1,7 +1,7 @@
 """When infer comes for a live camera's frame, so that pictures nobody will see are not resized.
 
 Where the device has no time for all of them, most pictures of a camera would be resized into its
-slots only to be overwritten, and that takes from the network what time there is. Infer says at
+slots only to be passed over, and that takes from the network what time there is. Infer says at
 every batch when each camera's turn is about to be, and so a wrong guess is soon mended; ingest then
 knows which picture may be the last before it.
 """

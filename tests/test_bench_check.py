@@ -29,6 +29,14 @@ def test_what_is_not_measured_any_more_has_slipped() -> None:
     assert "not measured" in lines[0]
 
 
+def test_a_slow_hour_lowers_nothing() -> None:
+    assert check.best({"a": 0.9, "b": 0.5, "gone": 1.0}, {"a": 0.8, "b": 0.6, "new": 0.7}) == {
+        "a": 0.9,
+        "b": 0.6,
+        "new": 0.7,
+    }
+
+
 def test_ratios_are_of_files_and_of_the_publisher() -> None:
     measured = found(44.0, 40.0, 42.0)
 

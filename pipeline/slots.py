@@ -388,7 +388,7 @@ class Slots:
     def _ring(self) -> None:
         """Wakes a file's ingest, which sleeps without any room, once there is some.
 
-        Infer and publish may be here at once: behind the fence one sees what both have counted.
+        Infer and publish may be here at once: behind the barrier one sees what both have counted.
         """
         if not self.geometry.live:
             barrier()

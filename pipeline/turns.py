@@ -24,6 +24,7 @@ class Pace:
     def __init__(self, side_by_side: int) -> None:
         self._window = max(_BATCHES, 2 * side_by_side)
         self._batches: deque[tuple[int, int]] = deque(maxlen=self._window)  # when, how many frames
+        self._frame_ns: float | None = None  # once a batch, for all who wait
 
     def take(self, now_ns: int, frames: int, *, waiting: int) -> None:
         """A batch of so many has gone, and so many more are waiting.
@@ -31,29 +32,26 @@ class Pace:
         Where nobody waits, it is the cameras that set the pace; and a pause longer than all batches
         before it, a stopped process say, is not how long a batch takes.
         """
-        if self._is_known and now_ns - self._batches[-1][0] > self._span_ns:
-            self._batches.clear()
-        self._batches.append((now_ns, frames))
+        batches, self._frame_ns = self._batches, None
         if not waiting:
-            self._batches.clear()
+            batches.clear()
+            return
+        is_full = len(batches) == self._window
+        if is_full and now_ns - batches[-1][0] > batches[-1][0] - batches[0][0]:
+            batches.clear()
+        batches.append((now_ns, frames))
+        if len(batches) == self._window:
+            taken = sum(frames for _, frames in batches) - batches[0][1]
+            self._frame_ns = (now_ns - batches[0][0]) / max(1, taken)
 
     def turn_ns(self, before: int) -> int:
         """When about, rather a batch too early, the camera goes that has so many frames before it.
 
         0: nobody knows.
         """
-        if not self._is_known:
+        if self._frame_ns is None:
             return 0
-        frames = sum(frames for _, frames in self._batches) - self._batches[0][1]
-        return self._batches[-1][0] + before * self._span_ns // max(1, frames)
-
-    @property
-    def _is_known(self) -> bool:
-        return len(self._batches) == self._window
-
-    @property
-    def _span_ns(self) -> int:
-        return self._batches[-1][0] - self._batches[0][0]
+        return self._batches[-1][0] + round(before * self._frame_ns)
 
 
 class Gaps:

@@ -25,6 +25,8 @@ from tests import media
 from workers import control
 from workers.infer import Inference
 from workers.link import Link
+from workers.reconnect import watch
+from workers.retries import Retries
 from workers.session import Session
 
 MS = 1_000_000
@@ -195,6 +197,26 @@ def test_an_end_sends_it_too(link: Link) -> None:
 
     assert newest(link.slots).frame.seq == 39
     assert ended.frames == 40
+
+
+def test_a_connection_that_is_lost_sends_it_before_infer_is_waited_for(
+    link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of a session that goes on goes behind frames that infer has read."""
+    link.camera = msgspec.structs.replace(link.camera, comes_back=True)
+    link.slots.expect_turn(FAR)
+    there: list[int] = []
+
+    def all_read() -> bool:
+        there.append(newest(link.slots).frame.seq)
+        return True
+
+    monkeypatch.setattr(link, "leave_nothing", all_read)
+
+    lost, _ = watch(link, Retries(), None)
+
+    assert lost is not None
+    assert there == [39]
 
 
 def test_a_picture_that_is_held_when_infer_dies_is_counted_once(link: Link) -> None:
